@@ -1,0 +1,42 @@
+# make demo   makes the environment, compiles an embedded model, streams a real video file through it
+# make test   makes the environment, runs all checks
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+N ?= 10000
+VIDEO ?=
+
+.PHONY: demo test format fuzz zoo bench clean
+
+demo: $(VENV)/.ready
+	$(BIN)/python examples/demo.py $(if $(VIDEO),--video "$(VIDEO)")
+
+test: $(VENV)/.ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+format: $(VENV)/.ready
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+fuzz: $(VENV)/.ready
+	CO3D_FUZZ=$(N) $(BIN)/python -m pytest tests/test_random_networks.py
+
+zoo: $(VENV)/.ready
+	CO3D_ZOO=full $(BIN)/python -m pytest tests/test_zoo.py
+
+bench: $(VENV)/.ready
+	$(BIN)/python -m benchmarks.steps
+
+# torch is pinned before anything else asks for it: a looser requirement would bring gigabytes of CUDA.
+$(VENV)/.ready: pyproject.toml requirements-models.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet torch==2.13.0
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/pip install --quiet --no-deps -r requirements-models.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) build demo_out

@@ -1,0 +1,82 @@
+"""What users call: ``compile`` a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+
+from co3d_compile.capture.capture import capture
+from co3d_compile.capture.clip import ClipArgument, read_clip
+from co3d_compile.errors import ApproximationError, InputError
+from co3d_compile.network import Network
+from co3d_compile.passes import compile_program
+from co3d_compile.passes.gates import GatePolicy
+from co3d_compile.plan.plan import Plan
+from co3d_compile.runtime.weights import Weights
+
+Start = Literal["zeros", "valid", "replicate"]
+STARTS: tuple[str, ...] = ("zeros", "valid", "replicate")
+
+
+def compile(
+    model: nn.Module | ExportedProgram,
+    clip: ClipArgument,
+    *,
+    window: int | None = None,
+    start: Start = "zeros",
+    policy: Mapping[str, GatePolicy] | None = None,
+    strict: bool = False,
+    time_axis: int | Sequence[int] | None = None,
+) -> Network:
+    """Turn a video model into a continual one.
+
+    Args:
+        model: any PyTorch video model; its weights are copied, its mode is put back.
+        clip: an example input as the model takes it, or its shape: a tensor, a tuple of tensors for several
+            arguments, a list of tensors for one argument that is a list.
+        window: elements that a pool over the whole clip takes together in the stream; None: as many as in the clip.
+        start: what stands before the first frame: the original's padding (``zeros``), nothing, so that outputs that
+            have seen padding are held back (``valid``), or a still video of the first frame (``replicate``).
+        policy: how gates on the whole clip are made, by pattern of module path: ``frame`` (default) or ``window``.
+        strict: refuse every approximation.
+        time_axis: the axis of time, for each input or for all; 5-D inputs are taken as ``(N, C, T, H, W)``.
+
+    Raises:
+        CaptureError: the model fails on the clip, or cannot be traced.
+        UnsupportedError: operations that cannot be streamed, all of them.
+        RateError: branches of different temporal strides meet.
+        ApproximationError: ``strict``, and something is only approximate.
+        InputError: an option is not one of its values.
+    """
+    if start not in STARTS:
+        raise InputError(f"start is {start!r}\n  try: one of {', '.join(STARTS)}")
+    if window is not None and window < 1:
+        raise InputError(f"window is {window}\n  try: a number of elements from 1 up")
+    dtype, device = _dtype_and_device(model)
+    program = capture(model, read_clip(clip, dtype, device), time_axis)
+    plan = compile_program(program, window=window, policy=policy, start=start)
+    if strict:
+        _require_exact(plan)
+    weights = Weights({**program.tensors, **program.state}, trainable=program.trainable, kept=frozenset(program.state))
+    return Network(plan, weights)
+
+
+def _dtype_and_device(model: nn.Module | ExportedProgram) -> tuple[torch.dtype, torch.device]:
+    tensors = model.state_dict() if isinstance(model, nn.Module) else model.state_dict
+    for tensor in tensors.values():
+        if tensor.is_floating_point():
+            return tensor.dtype, tensor.device
+    return torch.float32, torch.device("cpu")
+
+
+def _require_exact(plan: Plan) -> None:
+    reasons = {f"{a.path}: {a.reason}" for output in plan.outputs for a in output.approximations}
+    if reasons:
+        listed = "\n  ".join(sorted(reasons))
+        raise ApproximationError(
+            f"strict, and {len(reasons)} part(s) are approximate\n  {listed}\n  try: without strict, or policy= for these paths"
+        )

@@ -1,0 +1,1 @@
+"""From an ``nn.Module`` or a file to a program in one vocabulary."""

@@ -1,0 +1,114 @@
+"""The whole capture: trace, canonicalise, compare with the original, describe the inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
+
+from co3d_compile.capture.clip import Clip
+from co3d_compile.capture.export import Captured, capture_graph, evaluating, from_exported, quiet
+from co3d_compile.capture.vocabulary import canonicalise
+from co3d_compile.errors import CaptureError
+from co3d_compile.program.interpret import run_graph
+from co3d_compile.program.program import ClipInput, Program
+
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.02}
+"""Relative to the largest value: the graph runs the same kernels, but may order or fuse them otherwise."""
+
+
+def capture(model: nn.Module | ExportedProgram, clip: Clip, time_axis: int | Sequence[int] | None = None) -> Program:
+    """The program of a model.
+
+    Raises:
+        CaptureError: it cannot be traced, or the graph does not compute what the model does.
+    """
+    captured = from_exported(model) if isinstance(model, ExportedProgram) else capture_graph(model, clip)
+    canonicalise(captured.graph)
+    program = _program(captured, model, clip, time_axis)
+    if isinstance(model, nn.Module):
+        _compare(program, model, clip)
+    return program
+
+
+def _program(
+    captured: Captured, model: nn.Module | ExportedProgram, clip: Clip, time_axis: int | Sequence[int] | None
+) -> Program:
+    places = [node for node in captured.graph.nodes if node.op == "placeholder"]
+    tensors = clip.tensors
+    if len(places) != len(tensors):
+        raise CaptureError(
+            f"the model takes {len(places)} tensors, the clip has {len(tensors)}\n  try: a clip with one for each"
+        )
+    axes = _time_axes(tensors, time_axis)
+    lengths = [tensor.shape[axis] for tensor, axis in zip(tensors, axes, strict=True)]
+    return Program(
+        graph=captured.graph,
+        tensors=captured.tensors,
+        state=model.state_dict() if isinstance(model, nn.Module) else model.state_dict,
+        trainable=frozenset(name for name, _ in model.named_parameters()),
+        inputs=tuple(
+            ClipInput(node.name, tuple(tensor.shape), tensor.dtype, axis, _rate(max(lengths), length))
+            for node, tensor, axis, length in zip(places, tensors, axes, lengths, strict=True)
+        ),
+        in_spec=captured.in_spec,
+        out_spec=captured.out_spec,
+    )
+
+
+def _time_axes(tensors: Sequence[Tensor], given: int | Sequence[int] | None) -> list[int]:
+    if isinstance(given, Sequence):
+        axes = list(given)
+    else:
+        axes = [_time_axis(tensor, given) for tensor in tensors]
+    for tensor, axis in zip(tensors, axes, strict=True):
+        if not -tensor.dim() <= axis < tensor.dim():
+            raise CaptureError(
+                f"time_axis {axis} of a clip of shape {tuple(tensor.shape)}\n  try: one of its {tensor.dim()} axes"
+            )
+    return [axis % tensor.dim() for tensor, axis in zip(tensors, axes, strict=True)]
+
+
+def _time_axis(tensor: Tensor, given: int | None) -> int:
+    if given is not None:
+        return given
+    if tensor.dim() != 5:
+        raise CaptureError(
+            f"which axis of the clip of shape {tuple(tensor.shape)} is time? Only 5-D clips are taken as (N, C, T, H, W)\n"
+            "  try: time_axis=, or --time-axis"
+        )
+    return 2
+
+
+def _rate(longest: int, length: int) -> int:
+    if longest % length:
+        raise CaptureError(
+            f"inputs of {longest} and {length} frames are not pathways at whole rates of one video\n"
+            "  try: lengths of which the longest is a multiple"
+        )
+    return longest // length
+
+
+def _compare(program: Program, model: nn.Module, clip: Clip) -> None:
+    with evaluating(model), quiet():
+        for seed in (1, 2):
+            sample = clip.random(seed)
+            wanted = pytree.tree_leaves(model(*sample.with_tensors(sample.tensors).arguments))
+            wanted = [leaf for leaf in wanted if isinstance(leaf, Tensor)]
+            _require_close(run_graph(program, sample.tensors), wanted)
+
+
+def _require_close(made: Sequence[Tensor], wanted: Sequence[Tensor]) -> None:
+    for place, (one, other) in enumerate(zip(made, wanted, strict=True)):
+        tolerance = TOLERANCE.get(other.dtype, 0.0)
+        scale = other.abs().double().nan_to_num().max().item() if other.numel() else 0.0
+        error = (one.double() - other.double()).abs().nan_to_num().max().item() if other.numel() else 0.0
+        if one.shape != other.shape or error > tolerance * max(scale, 1e-6):
+            raise CaptureError(
+                f"output {place}: the captured graph differs from the model by {error:.3g}, of values up to {scale:.3g}; "
+                "something in the model changes between calls or depends on values in Python\n"
+                "  try: remove random or stateful parts from forward"
+            )

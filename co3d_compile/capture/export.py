@@ -1,0 +1,189 @@
+"""From a module to a torch.fx graph of torch operators, through ``torch.export``, or ``make_fx`` where that refuses."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch._decomp import core_aten_decompositions
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, OutputKind
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils import _pytree as pytree
+
+from co3d_compile.capture.clip import Clip
+from co3d_compile.capture.vocabulary import is_known
+from co3d_compile.errors import CaptureError
+
+DATA_DEPENDENT = ("data-dependent", "DataDependent", "Could not guard", "Could not extract specialized", "local_scalar")
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A graph whose weights are ``get_attr`` nodes under their original names, and its structure.
+
+    The graph's output lists the output tensors flat.
+    """
+
+    graph: fx.Graph
+    tensors: Mapping[str, Tensor]
+    in_spec: pytree.TreeSpec
+    out_spec: pytree.TreeSpec
+
+
+def capture_graph(model: nn.Module, clip: Clip) -> Captured:
+    """Trace the model at the clip's shape, in eval mode (its own modes are put back).
+
+    Raises:
+        CaptureError: the model fails on the clip, or its control flow depends on the values in it.
+    """
+    with evaluating(model), quiet():
+        _require_running(model, clip)
+        try:
+            exported = torch.export.export(model, clip.with_tensors(clip.tensors).arguments, strict=False)
+        except Exception as refusal:
+            return _traced(model, clip, refusal)
+        return from_exported(exported)
+
+
+def from_exported(exported: ExportedProgram) -> Captured:
+    """The graph of a ``torch.export`` program, with operators that have no rule broken down into ones that have."""
+    with quiet():
+        exported = exported.run_decompositions({})
+        unknown = _unknown(exported.graph)
+        while unknown:
+            table = {op: rule for op, rule in _decompositions().items() if str(op) in unknown}
+            exported = exported.run_decompositions(table) if table else exported
+            left = _unknown(exported.graph)
+            unknown = left - unknown if table else set()
+    return _with_named_weights(exported)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode for a while, module by module put back."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """torch's tracers warn about what they do themselves."""
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _require_running(model: nn.Module, clip: Clip) -> None:
+    try:
+        model(*clip.with_tensors(clip.tensors).arguments)
+    except Exception as failure:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in clip.tensors)
+        raise CaptureError(
+            f"the model fails on a clip of shape {shapes}: {_first_line(failure)}\n"
+            "  try: give the clip as the model takes it (a list for a model that takes a list)"
+        ) from failure
+
+
+def _unknown(graph: fx.Graph) -> set[str]:
+    return {str(node.target) for node in graph.nodes if node.op == "call_function" and not is_known(node)}
+
+
+def _decompositions() -> Mapping[Any, Callable[..., Any]]:
+    return {**core_aten_decompositions(), **torch.export.default_decompositions()}
+
+
+def _with_named_weights(exported: ExportedProgram) -> Captured:
+    graph = _free_copy(exported.graph_module.graph)
+    signature = exported.graph_signature
+    if signature.buffers_to_mutate:
+        names = ", ".join(sorted(set(signature.buffers_to_mutate.values())))
+        raise CaptureError(
+            f"{names}: the model writes to its own buffers in forward, so its answer depends on what it saw before\n"
+            "  try: a model whose forward leaves its buffers alone"
+        )
+    constants = {**exported.state_dict, **exported.constants}
+    tensors: dict[str, Tensor] = {}
+    places = [node for node in graph.nodes if node.op == "placeholder"]
+    for node, spec in zip(places, signature.input_specs, strict=True):
+        if spec.kind is InputKind.USER_INPUT:
+            continue
+        assert spec.target is not None
+        tensors[spec.target] = constants[spec.target].detach()
+        _replace_by_attribute(graph, node, spec.target)
+    _keep_outputs(graph, [spec.kind is OutputKind.USER_OUTPUT for spec in signature.output_specs])
+    call_spec = exported.call_spec
+    assert call_spec.in_spec is not None and call_spec.out_spec is not None
+    _set_paths(graph)
+    return Captured(graph, tensors, call_spec.in_spec, call_spec.out_spec)
+
+
+def _free_copy(graph: fx.Graph) -> fx.Graph:
+    """A copy that belongs to no module, so that its attributes are only names."""
+    copy = fx.Graph()
+    outputs = copy.graph_copy(graph, {})
+    copy.output(outputs)
+    return copy
+
+
+def _replace_by_attribute(graph: fx.Graph, node: fx.Node, name: str) -> None:
+    with graph.inserting_before(node):
+        attribute = graph.create_node("get_attr", name, name=node.name)
+    attribute.meta = dict(node.meta)
+    node.replace_all_uses_with(attribute)
+    graph.erase_node(node)
+
+
+def _keep_outputs(graph: fx.Graph, wanted: list[bool]) -> None:
+    """Drop what is not the model's own output, such as an input that it wrote to."""
+    output = next(iter(reversed(graph.nodes)))
+    output.args = (tuple(entry for entry, keep in zip(output.args[0], wanted, strict=True) if keep),)
+
+
+def _set_paths(graph: fx.Graph) -> None:
+    for node in graph.nodes:
+        stack = node.meta.get("nn_module_stack")
+        node.meta["path"] = list(stack.values())[-1][0].split("@")[0] if stack else ""
+
+
+def _traced(model: nn.Module, clip: Clip, refusal: Exception) -> Captured:
+    """``make_fx`` on real values, for models that ``torch.export`` refuses."""
+    if any(sign in f"{type(refusal).__name__} {refusal}" for sign in DATA_DEPENDENT):
+        raise CaptureError(
+            f"the model's control flow depends on the values in the video: {_first_line(refusal)}\n"
+            "  try: compute both branches and select with torch.where"
+        ) from refusal
+    names = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    inputs, in_spec = pytree.tree_flatten((clip.with_tensors(clip.tensors).arguments, {}))
+    out_spec: list[pytree.TreeSpec] = []
+
+    def run(weights: dict[str, Tensor], *flat: Tensor) -> list[Tensor]:
+        arguments, _ = pytree.tree_unflatten(list(flat), in_spec)
+        outputs, spec = pytree.tree_flatten(torch.func.functional_call(model, weights, arguments))
+        out_spec[:] = [spec]
+        return outputs
+
+    try:
+        graph = _free_copy(make_fx(torch.func.functionalize(run))(names, *inputs).graph)
+    except Exception as failure:
+        raise CaptureError(f"the model cannot be captured: {_first_line(refusal)}") from failure
+    places = [node for node in graph.nodes if node.op == "placeholder"]
+    for node, name in zip(places, names, strict=False):
+        _replace_by_attribute(graph, node, name)
+    _set_paths(graph)
+    return Captured(graph, {name: tensor.detach() for name, tensor in names.items()}, in_spec, out_spec[0])
+
+
+def _first_line(failure: Exception) -> str:
+    lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
+    return lines[0] if lines else type(failure).__name__

@@ -1,0 +1,204 @@
+"""One vocabulary: several spellings of one operation become one, and what does nothing goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import fx
+
+from co3d_compile.ops.table import rule_for
+from co3d_compile.program.program import bound_arguments, is_getitem, target_name
+
+aten = torch.ops.aten
+
+IDENTITIES = {
+    f"aten.{name}"
+    for name in (
+        "clone.default",
+        "dropout.default",
+        "feature_dropout.default",
+        "alpha_dropout.default",
+        "feature_alpha_dropout.default",
+        "alias.default",
+        "detach.default",
+        "detach_.default",
+        "contiguous.default",
+        "lift_fresh.default",
+        "lift_fresh_copy.default",
+        "lift.default",
+    )
+}
+
+# (first output only) spelling -> canonical operator and how its arguments are made
+FIRST_OF_SEVERAL = {
+    "aten._native_batch_norm_legit_no_training.default",
+    "aten._native_batch_norm_legit.default",
+    "aten.native_batch_norm.default",
+    "aten.native_layer_norm.default",
+    "aten.native_group_norm.default",
+    "aten.max_pool2d_with_indices.default",
+    "aten.max_pool3d_with_indices.default",
+    "aten.adaptive_max_pool2d.default",
+    "aten.adaptive_max_pool3d.default",
+}
+REWRITTEN = {
+    *(f"aten.conv{n}d.padding" for n in (1, 2, 3)),
+    "aten.pad.default",
+    "aten.convolution.default",
+    "aten.zeros_like.default",
+    "aten.ones_like.default",
+    "aten.full_like.default",
+    "aten.new_zeros.default",
+    "aten.new_ones.default",
+    "aten.new_full.default",
+    "aten.copy.default",
+    "aten._assert_tensor_metadata.default",
+}
+
+
+def is_known(node: fx.Node) -> bool:
+    """The node has a rule, or is rewritten into one that has."""
+    if is_getitem(node):
+        return True
+    name = target_name(node)
+    return name in IDENTITIES | FIRST_OF_SEVERAL | REWRITTEN or rule_for(name) is not None
+
+
+def canonicalise(graph: fx.Graph) -> None:
+    """Rewrite the graph, in place, into the vocabulary that the passes read. No value changes."""
+    for node in list(graph.nodes):
+        if node.op == "call_function" and not is_getitem(node):
+            _rewrite(graph, node)
+    graph.eliminate_dead_code()
+    graph.lint()
+
+
+def _rewrite(graph: fx.Graph, node: fx.Node) -> None:
+    name = target_name(node)
+    if name == "aten._assert_tensor_metadata.default":
+        graph.erase_node(node)
+    elif name in IDENTITIES:
+        _replace(graph, node, node.args[0])
+    elif name in FIRST_OF_SEVERAL:
+        _first_of_several(graph, node)
+    elif name in REWRITTEN:
+        _SPELLINGS[name.split(".")[1]](graph, node)
+
+
+def _replace(graph: fx.Graph, node: fx.Node, by: Any) -> None:
+    node.replace_all_uses_with(by)
+    graph.erase_node(node)
+
+
+def _insert(graph: fx.Graph, node: fx.Node, target: Any, args: tuple[Any, ...], value: Any = None) -> fx.Node:
+    with graph.inserting_before(node):
+        made = graph.call_function(target, args)
+    made.meta = {**node.meta, "val": node.meta["val"] if value is None else value}
+    return made
+
+
+def _first_of_several(graph: fx.Graph, node: fx.Node) -> None:
+    items = list(node.users)
+    if any(item.args[1] != 0 and item.users for item in items):
+        return
+    made = _insert(graph, node, *_single(node), node.meta["val"][0])
+    for item in items:
+        _replace(graph, item, made)
+    graph.erase_node(node)
+
+
+def _single(node: fx.Node) -> tuple[Any, tuple[Any, ...]]:
+    given = bound_arguments(node)
+    name = target_name(node).split(".")[1]
+    if "batch_norm" in name:
+        training = given.get("training", False)
+        statistics = (given.get("running_mean"), given.get("running_var"), training, given["momentum"], given["eps"])
+        return aten.batch_norm.default, (given["input"], given["weight"], given["bias"], *statistics, False)
+    if name == "native_layer_norm":
+        shape, rest = given["normalized_shape"], (given["weight"], given["bias"], given["eps"], False)
+        return aten.layer_norm.default, (given["input"], shape, *rest)
+    if name == "native_group_norm":
+        return aten.group_norm.default, (
+            given["input"],
+            given["group"],
+            given["weight"],
+            given["bias"],
+            given["eps"],
+            False,
+        )
+    if name.startswith("adaptive"):
+        return getattr(aten, name).default, tuple(node.args)
+    return getattr(aten, name.removesuffix("_with_indices")).default, tuple(node.args)
+
+
+def _numeric_padding(graph: fx.Graph, node: fx.Node) -> None:
+    """``same``: the element that cannot be shared out evenly comes at the end (torch.nn.functional.conv3d)."""
+    given = bound_arguments(node)
+    kernel = given["weight"].meta["val"].shape[2:]
+    spread = given["dilation"] if len(given["dilation"]) == len(kernel) else list(given["dilation"]) * len(kernel)
+    reaches = [d * (k - 1) if given["padding"] == "same" else 0 for k, d in zip(kernel, spread, strict=True)]
+    source = given["input"]
+    if any(reach % 2 for reach in reaches):
+        pads = [amount for reach in reversed(reaches) for amount in (0, reach % 2)]
+        padded = torch.nn.functional.pad(source.meta["val"], pads)
+        source = _insert(graph, node, aten.constant_pad_nd.default, (source, pads, 0.0), padded)
+    strides = (given["stride"], [reach // 2 for reach in reaches], given["dilation"], given["groups"])
+    target = getattr(aten, target_name(node).split(".")[1]).default
+    _replace(graph, node, _insert(graph, node, target, (source, given["weight"], given["bias"], *strides)))
+
+
+def _constant_pad(graph: fx.Graph, node: fx.Node) -> None:
+    given = bound_arguments(node)
+    if given["mode"] == "constant":
+        value = 0.0 if given["value"] is None else given["value"]
+        args = (given["self"], given["pad"], value)
+        _replace(graph, node, _insert(graph, node, aten.constant_pad_nd.default, args))
+
+
+def _convolution(graph: fx.Graph, node: fx.Node) -> None:
+    given = bound_arguments(node)
+    if given["transposed"]:
+        return
+    count = len(given["weight"].meta["val"].shape) - 2
+    args = tuple(given[name] for name in ("input", "weight", "bias", "stride", "padding", "dilation", "groups"))
+    _replace(graph, node, _insert(graph, node, getattr(aten, f"conv{count}d").default, args))
+
+
+def _filled(graph: fx.Graph, node: fx.Node) -> None:
+    given = bound_arguments(node)
+    name = target_name(node)
+    value = given.get("fill_value", 1 if "ones" in name else 0)
+    made = _insert(graph, node, aten.full.default, (list(node.meta["val"].shape), value))
+    made.kwargs = {"dtype": node.meta["val"].dtype}
+    _replace(graph, node, made)
+
+
+def _copied(graph: fx.Graph, node: fx.Node) -> None:
+    """The functional form of ``copy_``: the source, in the shape and dtype of what it is copied onto."""
+    given = bound_arguments(node)
+    source, value = given["src"], node.meta["val"]
+    if source.meta["val"].dtype != value.dtype:
+        cast = source.meta["val"].to(value.dtype)
+        source = _insert(graph, node, aten._to_copy.default, (source,), cast)
+        source.kwargs = {"dtype": value.dtype}
+    if source.meta["val"].shape != value.shape:
+        source = _insert(graph, node, aten.expand.default, (source, list(value.shape)))
+    _replace(graph, node, source)
+
+
+_SPELLINGS: dict[str, Callable[[fx.Graph, fx.Node], None]] = {
+    "conv1d": _numeric_padding,
+    "conv2d": _numeric_padding,
+    "conv3d": _numeric_padding,
+    "pad": _constant_pad,
+    "convolution": _convolution,
+    "zeros_like": _filled,
+    "ones_like": _filled,
+    "full_like": _filled,
+    "new_zeros": _filled,
+    "new_ones": _filled,
+    "new_full": _filled,
+    "copy": _copied,
+}

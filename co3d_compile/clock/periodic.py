@@ -1,0 +1,99 @@
+"""Integer sequences that repeat up to a constant step: the form of every clock, span, length and index map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from math import gcd, lcm
+
+
+@dataclass(frozen=True)
+class Periodic:
+    """The sequence with ``value(n) = offsets[n mod H] + step * (n div H)``, ``H = len(offsets)``, for every integer n.
+
+    ``Periodic(a, (b,))`` is the affine ``a*n + b``. Equal sequences compare equal: the shortest H is kept.
+    """
+
+    step: int
+    offsets: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        step, offsets = _shortest(self.step, self.offsets)
+        object.__setattr__(self, "step", step)
+        object.__setattr__(self, "offsets", offsets)
+
+    def __call__(self, n: int) -> int:
+        turns, place = divmod(n, len(self.offsets))
+        return self.offsets[place] + self.step * turns
+
+    def __add__(self, constant: int) -> Periodic:
+        return Periodic(self.step, tuple(offset + constant for offset in self.offsets))
+
+    @property
+    def rate(self) -> Fraction:
+        """How much the value grows per index, on average."""
+        return Fraction(self.step, len(self.offsets))
+
+    @property
+    def is_affine(self) -> bool:
+        return len(self.offsets) == 1
+
+    def after(self, inner: Periodic) -> Periodic:
+        """``n -> self(inner(n))``."""
+        assert inner.step, "a sequence that stands still has no composition"
+        turns = len(self.offsets) // gcd(inner.step, len(self.offsets))
+        count = len(inner.offsets) * turns
+        grown = inner.step * turns
+        return Periodic(grown * self.step // len(self.offsets), tuple(self(inner(n)) for n in range(count)))
+
+    def count_through(self, value: int) -> int:
+        """The first index whose value exceeds ``value`` (the sequence must not fall)."""
+        assert self.step > 0
+        n = (value - self.offsets[0]) // self.step * len(self.offsets)
+        while self(n) <= value:
+            n += 1
+        while self(n - 1) > value:
+            n -= 1
+        return n
+
+
+def affine(stride: int, offset: int) -> Periodic:
+    """``n -> stride*n + offset``."""
+    return Periodic(stride, (offset,))
+
+
+def floor_ratio(numerator_offset: int, divisor: int) -> Periodic:
+    """``n -> floor((n + numerator_offset) / divisor)``."""
+    return Periodic(1, tuple((n + numerator_offset) // divisor for n in range(divisor)))
+
+
+def maximum(sequences: tuple[Periodic, ...]) -> Periodic:
+    """The larger value at each index; all must grow at one rate."""
+    return _pointwise(max, sequences)
+
+
+def minimum(sequences: tuple[Periodic, ...]) -> Periodic:
+    """The smaller value at each index; all must grow at one rate."""
+    return _pointwise(min, sequences)
+
+
+def _pointwise(pick: Callable[[Iterable[int]], int], sequences: tuple[Periodic, ...]) -> Periodic:
+    assert len({sequence.rate for sequence in sequences}) == 1, "sequences of different rates have no common bound"
+    count = lcm(*(len(sequence.offsets) for sequence in sequences))
+    step = sequences[0].rate * count
+    return Periodic(int(step), tuple(pick(sequence(n) for sequence in sequences) for n in range(count)))
+
+
+def _shortest(step: int, offsets: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+    count = len(offsets)
+    for shorter in range(1, count):
+        if count % shorter or (step * shorter) % count:
+            continue
+        grown = step * shorter // count
+        if all(offsets[n] == offsets[n - shorter] + grown for n in range(shorter, count)):
+            return grown, offsets[:shorter]
+    return step, offsets
+
+
+IDENTITY = affine(1, 0)

@@ -1,0 +1,136 @@
+"""When the elements of a tensor exist, what they depend on, and how many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from co3d_compile.clock.periodic import IDENTITY, Periodic, affine, floor_ratio, maximum, minimum
+
+
+@dataclass(frozen=True)
+class IndexMap:
+    """Which elements of one input an output element reads.
+
+    Attributes:
+        first: output index to the first element read.
+        last: output index to the last element read.
+        length: number of input elements to number of output elements.
+        held: elements beyond ``last`` that must exist before the output may come out, where the original cuts
+            elements off at the end.
+    """
+
+    first: Periodic
+    last: Periodic
+    length: Periodic
+    held: int = 0
+
+    @property
+    def due(self) -> Periodic:
+        """Output index to the element at whose tick the output comes out."""
+        return self.last + self.held
+
+
+SAME = IndexMap(IDENTITY, IDENTITY, IDENTITY)
+
+
+def window_map(
+    kernel: int, stride: int, dilation: int, before: int, after: int, *, ceil_mode: bool = False
+) -> IndexMap:
+    """A convolution's or pool's map: ``stride*n - before`` to ``... + dilation*(kernel-1)`` (design.md, section 3).
+
+    Args:
+        before, after: padding elements at the two ends.
+        ceil_mode: count a last window that hangs over the end, unless it starts in the padding (torch's pools).
+    """
+    reach = dilation * (kernel - 1)
+    room = before + after - reach - 1 + stride
+    length = floor_ratio(room, stride)
+    if ceil_mode:
+        length = minimum((floor_ratio(room + stride - 1, stride), floor_ratio(before - 1 + stride, stride)))
+    return IndexMap(affine(stride, -before), affine(stride, reach - before), length)
+
+
+def pad_map(before: int, after: int) -> IndexMap:
+    """Constant padding in time: ``n - before``; negative numbers cut elements off."""
+    shift = affine(1, -before)
+    return IndexMap(shift, shift, affine(1, before + after), held=max(0, -after))
+
+
+def sliding_map(width: int) -> IndexMap:
+    """The window of ``width`` elements that starts at n."""
+    return IndexMap(IDENTITY, affine(1, width - 1), affine(1, 1 - width))
+
+
+def trailing_map(width: int) -> IndexMap:
+    """The last ``width`` elements up to n; as many as there are before that."""
+    return IndexMap(affine(1, 1 - width), IDENTITY, IDENTITY)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The time of a tensor's elements, in ticks and input frames.
+
+    Attributes:
+        clock: element to the tick at which it exists.
+        lo: element to the first input frame it depends on.
+        hi: element to the last input frame it depends on.
+        length: frames of video to number of elements (below zero: none).
+    """
+
+    clock: Periodic
+    lo: Periodic
+    hi: Periodic
+    length: Periodic
+
+    @property
+    def stride(self) -> int:
+        """Ticks after which the clock repeats."""
+        return self.clock.step
+
+    @property
+    def delay(self) -> int:
+        """Ticks before the first element."""
+        return self.clock(0)
+
+    @property
+    def receptive_field(self) -> int:
+        """Frames that one element depends on (the widest phase)."""
+        return max(self.hi(n) - self.lo(n) + 1 for n in range(len(self.hi.offsets) * len(self.lo.offsets)))
+
+    @property
+    def padding(self) -> int:
+        """Frames before the video that the first element reaches into: the aggregated temporal padding."""
+        return max(0, -self.lo(0))
+
+    @property
+    def steady_tick(self) -> int:
+        """The tick of the first element that depends on no padding before the video."""
+        return self.clock(max(0, self.lo.count_through(-1)))
+
+    def count(self, frames: int) -> int:
+        """Elements of a video of so many frames."""
+        return max(0, self.length(frames))
+
+
+def input_timing(rate: int = 1) -> Timing:
+    """An input that has a frame at every ``rate``-th tick."""
+    ticks = affine(rate, 0)
+    return Timing(ticks, ticks, ticks, floor_ratio(rate - 1, rate))
+
+
+def timing_after(readings: Sequence[tuple[Timing, IndexMap]]) -> Timing:
+    """The timing of an output from those of its inputs: e, hi are maxima, lo and length minima.
+
+    The inputs' elements must come at one rate (``meets`` tells).
+    """
+    return Timing(
+        clock=maximum(tuple(timing.clock.after(reading.due) for timing, reading in readings)),
+        lo=minimum(tuple(timing.lo.after(reading.first) for timing, reading in readings)),
+        hi=maximum(tuple(timing.hi.after(reading.last) for timing, reading in readings)),
+        length=_shortest_length(tuple(reading.length.after(timing.length) for timing, reading in readings)),
+    )
+
+
+def _shortest_length(lengths: tuple[Periodic, ...]) -> Periodic:
+    return lengths[0] if len(set(lengths)) == 1 else minimum(lengths)

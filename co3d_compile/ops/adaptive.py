@@ -1,0 +1,41 @@
+"""Adaptive pools: to one value over time (a collapse), or leaving time as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from co3d_compile.layout import Layout, Mark
+from co3d_compile.ops.flow import Flow, alone, collapsed
+from co3d_compile.ops.operation import Block, Call, Operation, Refused
+from co3d_compile.ops.pooling import pool_rank
+from co3d_compile.ops.spatial import spatial_layout, time_axis
+
+
+class AdaptivePool(Operation):
+    targets = (
+        *(f"aten.adaptive_avg_pool{n}d.default" for n in (1, 2, 3)),
+        *(f"aten._adaptive_avg_pool{n}d.default" for n in (2, 3)),
+        *(f"aten.adaptive_max_pool{n}d_values.default" for n in (1, 2, 3)),
+    )
+
+    def flow(self, call: Call) -> Flow:
+        layout: Layout = call["self"].layout
+        count = pool_rank(call.target)
+        axis = time_axis(layout, count)
+        result = spatial_layout(layout, count, call.shapes[0])
+        if axis is None or result.time == layout.time > 1:
+            return alone(result)
+        if result.time == 1:
+            return collapsed(result.without(Mark.TIME), width=layout.time, still=True, resizable=True)
+        raise Refused(
+            f"an adaptive pool makes {result.time} elements of the clip's {layout.time}, wherever the clip ends",
+            "pool over time with a fixed kernel and stride, or to one element",
+        )
+
+    def adapted(self, arguments: Mapping[str, Any], block: Block) -> Mapping[str, Any]:
+        axis = time_axis(block.reads, pool_rank(block.target))
+        if axis is None or block.layouts[0].time_dim is None:
+            return arguments
+        sizes = arguments["output_size"]
+        return {**arguments, "output_size": [block.width if n == axis else size for n, size in enumerate(sizes)]}

@@ -1,0 +1,40 @@
+"""Operations along one dimension that keep it: softmax, cumulative sums, sorting, flips and rolls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from co3d_compile.layout import Layout, Mark
+from co3d_compile.ops.flow import Flow, alone
+from co3d_compile.ops.operation import Call, Operation, Refused, canonical_dims
+
+
+class AlongAxis(Operation):
+    targets = (
+        "aten.softmax.int",
+        "aten.log_softmax.int",
+        "aten._softmax.default",
+        "aten._log_softmax.default",
+        "aten.cumsum.default",
+        "aten.cumprod.default",
+        "aten.flip.default",
+        "aten.roll.default",
+        "aten.sort.default",
+        "aten.topk.default",
+        "aten.glu.default",
+    )
+
+    def flow(self, call: Call) -> Flow:
+        facts = call.operands[0]
+        dims = canonical_dims(call.arguments.get("dim", call.arguments.get("dims")), facts.layout.rank)
+        if any(Mark.TIME in facts.layout.dims[dim] for dim in dims):
+            raise Refused(
+                "it runs along time, so every frame of the clip meets every other",
+                "run it along another dimension, or pool over time before it",
+            )
+        return alone(*(_sized(facts.layout, shape, dims) for shape in call.shapes))
+
+
+def _sized(layout: Layout, shape: Sequence[int], along: Sequence[int]) -> Layout:
+    """The layout with the sizes along the operation's own dimensions taken from the output's shape."""
+    return layout.with_dims([(shape[n],) if n in along else dim for n, dim in enumerate(layout.dims)])

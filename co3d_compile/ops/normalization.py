@@ -1,0 +1,48 @@
+"""Normalisation: with fixed statistics, or with statistics that do not reach over time."""
+
+from __future__ import annotations
+
+from co3d_compile.layout import Layout, Mark
+from co3d_compile.ops.flow import Flow, alone
+from co3d_compile.ops.operation import Call, Operation, Refused
+
+STATISTICS = Refused(
+    "its statistics reach over the whole clip",
+    "a batch norm in eval mode, or a norm over channels and space alone, streams exactly",
+)
+
+
+class BatchNorm(Operation):
+    targets = ("aten.batch_norm.default",)
+
+    def flow(self, call: Call) -> Flow:
+        layout: Layout = call["input"].layout
+        if call["training"] or call.arguments.get("running_mean") is None:
+            raise STATISTICS
+        if Mark.TIME in layout.dims[1]:
+            raise Refused("time is folded into the channels, each with its own norm", "keep time as an axis of its own")
+        return alone(layout)
+
+
+class LayerNorm(Operation):
+    targets = ("aten.layer_norm.default", "aten.rms_norm.default")
+
+    def flow(self, call: Call) -> Flow:
+        layout: Layout = call["input"].layout
+        normed = layout.dims[layout.rank - len(call["normalized_shape"]) :]
+        if any(Mark.TIME in dim for dim in normed):
+            raise STATISTICS
+        return alone(layout)
+
+
+class GroupNorm(Operation):
+    """Statistics over everything but the first dimension, group by group."""
+
+    targets = ("aten.group_norm.default", "aten.instance_norm.default")
+
+    def flow(self, call: Call) -> Flow:
+        layout: Layout = call["input"].layout
+        fixed = call.target.startswith("aten.instance_norm") and not call["use_input_stats"]
+        if not fixed and any(Mark.TIME in dim for dim in layout.dims[1:]):
+            raise STATISTICS
+        return alone(layout)

@@ -1,0 +1,165 @@
+"""The contract between an operation and the compiler."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from co3d_compile.clock.timing import Timing
+from co3d_compile.layout import Layout
+from co3d_compile.ops.flow import Flow
+
+
+class Refused(Exception):
+    """A rule's answer to a call that it cannot stream."""
+
+    def __init__(self, reason: str, hint: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.hint = hint
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a tensor: its layout, and when it is a stream, its timing.
+
+    ``timing is None``: a constant. ``layout.time_dim is None`` with a timing: each element is a whole tensor.
+    """
+
+    layout: Layout
+    dtype: torch.dtype
+    timing: Timing | None = None
+
+    @property
+    def streams(self) -> bool:
+        return self.timing is not None
+
+    @property
+    def has_time(self) -> bool:
+        return self.streams and self.layout.time_dim is not None
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of an operation in the captured graph.
+
+    Attributes:
+        target: for instance ``aten.conv3d.default``.
+        arguments: by the schema's names, with ``Facts`` for tensors.
+        shapes: of the outputs, for the example clip.
+    """
+
+    target: str
+    arguments: Mapping[str, Any]
+    shapes: tuple[tuple[int, ...], ...]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.arguments[name]
+
+    @property
+    def operands(self) -> list[Facts]:
+        """All tensors that go in, in order."""
+        return [leaf for value in self.arguments.values() for leaf in _leaves(value)]
+
+    @property
+    def streaming(self) -> list[Facts]:
+        return [facts for facts in self.operands if facts.streams]
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Elements along time and streams in the example clip, as the streaming operands have them."""
+        with_time = [facts.layout for facts in self.streaming if facts.has_time] or [f.layout for f in self.streaming]
+        return with_time[0].time, with_time[0].batch
+
+
+@dataclass(frozen=True)
+class Block:
+    """One run of an operation on some elements at once.
+
+    Attributes:
+        reads: layout of the streaming operand that has time (of the first one, if none has), for the example clip.
+        layouts: of the outputs, for the example clip.
+        elements: elements along time that come out.
+        width: elements along time that go in.
+        batch: streams.
+    """
+
+    target: str
+    reads: Layout
+    layouts: tuple[Layout, ...]
+    elements: int
+    width: int
+    batch: int
+
+
+class Operation(ABC):
+    """A family of operations that treat time alike. Rules hold no state: one object serves every network."""
+
+    targets: tuple[str, ...] = ()
+    broadcasts = False
+    """Operands may keep size 1 where the clip has more; otherwise they are expanded before a run."""
+
+    @abstractmethod
+    def flow(self, call: Call) -> Flow:
+        """How this call treats time.
+
+        Raises:
+            Refused: it cannot be streamed; says why and what to do.
+        """
+
+    def adapted(self, arguments: Mapping[str, Any], block: Block) -> Mapping[str, Any]:
+        """The arguments for a block: literal sizes of the clip become those of the block; temporal padding is gone."""
+        return arguments
+
+    def run(self, arguments: Mapping[str, Any], block: Block) -> Any:
+        """The outputs for a block of elements, from adapted arguments with tensors in place."""
+        return overload(block.target)(**arguments)
+
+    def macs(self, call: Call, flow: Flow) -> int:
+        """Multiply-accumulates for one element of the output, all streams of the example's batch together."""
+        return 0
+
+
+def _leaves(value: Any) -> Sequence[Facts]:
+    if isinstance(value, Facts):
+        return [value]
+    if isinstance(value, (list, tuple)):
+        return [leaf for entry in value for leaf in _leaves(entry)]
+    return []
+
+
+def canonical_dim(dim: int, rank: int) -> int:
+    """A dimension counted from the front."""
+    return dim % rank if rank else 0
+
+
+def canonical_dims(dims: int | Sequence[int] | None, rank: int) -> tuple[int, ...]:
+    """Dimensions counted from the front; None and the empty list mean all."""
+    if dims is None or (not isinstance(dims, int) and not dims):
+        return tuple(range(rank))
+    listed = [dims] if isinstance(dims, int) else dims
+    return tuple(canonical_dim(dim, rank) for dim in listed)
+
+
+def overload(target: str) -> torch._ops.OpOverload:
+    """The torch operator behind a target's name."""
+    namespace, name, variant = target.split(".")
+    found = getattr(getattr(getattr(torch.ops, namespace), name), variant)
+    assert isinstance(found, torch._ops.OpOverload)
+    return found
+
+
+def per_spatial(value: int | Sequence[int], count: int) -> tuple[int, ...]:
+    """One number or a list of one per spatial axis, as a tuple of ``count``."""
+    listed = [value] if isinstance(value, int) else list(value)
+    return tuple(listed * count if len(listed) == 1 else listed)
+
+
+def as_tensor(value: Any) -> Tensor:
+    assert isinstance(value, Tensor)
+    return value

@@ -1,0 +1,62 @@
+"""Reductions over some dimensions: over time they collapse it, over others they treat frames alone."""
+
+from __future__ import annotations
+
+from co3d_compile.layout import Dim, Layout, Mark
+from co3d_compile.ops.flow import Flow, alone, collapsed
+from co3d_compile.ops.operation import Call, Operation, Refused, canonical_dims
+
+STILL = ("mean", "amax", "amin", "max", "min", "logsumexp_mean")
+
+
+class Reduction(Operation):
+    """One output per call, but for ``max.dim`` and ``min.dim`` (values, positions)."""
+
+    targets = (
+        "aten.mean.dim",
+        "aten.mean.default",
+        "aten.sum.dim_IntList",
+        "aten.sum.default",
+        "aten.amax.default",
+        "aten.amin.default",
+        "aten.max.default",
+        "aten.min.default",
+        "aten.max.dim",
+        "aten.min.dim",
+        "aten.argmax.default",
+        "aten.argmin.default",
+        "aten.prod.dim_int",
+        "aten.var.correction",
+        "aten.std.correction",
+        "aten.var.dim",
+        "aten.std.dim",
+        "aten.logsumexp.default",
+        "aten.linalg_vector_norm.default",
+        "aten.norm.ScalarOpt_dim",
+        "aten.any.dim",
+        "aten.all.dim",
+        "aten.median.dim",
+    )
+
+    def flow(self, call: Call) -> Flow:
+        facts = call["self"] if "self" in call.arguments else call["input"]
+        dims = canonical_dims(call.arguments.get("dim"), facts.layout.rank)
+        kept = reduced_layout(facts.layout, dims, keepdim=bool(call.arguments.get("keepdim", False)))
+        layouts = (kept,) * len(call.shapes)
+        reduced = {mark for dim in dims for mark in facts.layout.dims[dim] if isinstance(mark, Mark)}
+        if Mark.BATCH in reduced and facts.layout.batch > 1:
+            raise Refused("the streams of a batch are reduced into one", "reduce over other dimensions than the batch")
+        if Mark.TIME not in reduced:
+            return alone(*layouts)
+        still = call.target.split(".")[1] in STILL
+        return collapsed(*layouts, width=facts.layout.time, still=still, resizable=True)
+
+
+def reduced_layout(layout: Layout, dims: tuple[int, ...], *, keepdim: bool) -> Layout:
+    kept: list[Dim] = []
+    for place, dim in enumerate(layout.dims):
+        if place not in dims:
+            kept.append(dim)
+        elif keepdim:
+            kept.append(())
+    return layout.with_dims(kept)

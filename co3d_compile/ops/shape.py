@@ -1,0 +1,104 @@
+"""Operations that only change the shape: views, permutations, added and dropped dimensions, expansion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from co3d_compile.layout import Dim, Layout, Mark, SplitError, Spread
+from co3d_compile.ops.flow import Flow, alone, collapsed
+from co3d_compile.ops.operation import Block, Call, Operation, Refused, canonical_dim, canonical_dims
+
+
+class View(Operation):
+    """Row-major regrouping; the layout follows the factors through it."""
+
+    targets = ("aten.view.default", "aten.reshape.default", "aten._unsafe_view.default")
+    sizes = "size"
+
+    def flow(self, call: Call) -> Flow:
+        try:
+            return alone(call["self"].layout.regroup(call.shapes[0]))
+        except SplitError as split:
+            raise Refused(str(split), "keep time as a dimension, or folded whole with the batch") from split
+
+    def adapted(self, arguments: Mapping[str, Any], block: Block) -> Mapping[str, Any]:
+        given = "shape" if "shape" in arguments else "size"
+        return {**arguments, given: list(block.layouts[0].running_shape(block.elements, block.batch))}
+
+
+class Permute(Operation):
+    targets = ("aten.permute.default",)
+
+    def flow(self, call: Call) -> Flow:
+        layout: Layout = call["self"].layout
+        return alone(layout.with_dims([layout.dims[dim] for dim in canonical_dims(call["dims"], layout.rank)]))
+
+
+class Transpose(Operation):
+    targets = ("aten.transpose.int", "aten.t.default", "aten.movedim.int")
+
+    def flow(self, call: Call) -> Flow:
+        layout: Layout = call["self"].layout
+        dims = list(layout.dims)
+        if layout.rank < 2:
+            return alone(layout)
+        one = canonical_dim(call.arguments.get("dim0", call.arguments.get("source", 0)), layout.rank)
+        other = canonical_dim(call.arguments.get("dim1", call.arguments.get("destination", 1)), layout.rank)
+        if call.target == "aten.movedim.int":
+            dims.insert(other, dims.pop(one))
+        else:
+            dims[one], dims[other] = dims[other], dims[one]
+        return alone(layout.with_dims(dims))
+
+
+class Squeeze(Operation):
+    targets = ("aten.squeeze.default", "aten.squeeze.dim", "aten.squeeze.dims")
+
+    def flow(self, call: Call) -> Flow:
+        layout: Layout = call["self"].layout
+        dims = canonical_dims(call.arguments.get("dim"), layout.rank)
+        dropped = {dim for dim in dims if layout.shape[dim] == 1}
+        kept = layout.with_dims([dim for place, dim in enumerate(layout.dims) if place not in dropped])
+        if any(Mark.TIME in layout.dims[dim] for dim in dropped):
+            return collapsed(kept, width=1, still=True)
+        return alone(kept)
+
+
+class Unsqueeze(Operation):
+    targets = ("aten.unsqueeze.default",)
+
+    def flow(self, call: Call) -> Flow:
+        layout: Layout = call["self"].layout
+        place = call["dim"] % (layout.rank + 1)
+        return alone(layout.with_dims([*layout.dims[:place], (), *layout.dims[place:]]))
+
+
+class Expand(Operation):
+    """Expanded dimensions stay at size 1 and broadcast, so that a value expanded over the clip fits one frame."""
+
+    targets = ("aten.expand.default",)
+
+    def flow(self, call: Call) -> Flow:
+        layout: Layout = call["self"].layout
+        shape = call.shapes[0]
+        padded: list[Dim] = [()] * (len(shape) - layout.rank) + list(layout.dims)
+        have = layout.with_dims(padded).shape
+        spread = [dim if have[n] == shape[n] else (Spread(shape[n]),) for n, dim in enumerate(padded)]
+        return alone(layout.with_dims(spread))
+
+    def adapted(self, arguments: Mapping[str, Any], block: Block) -> Mapping[str, Any]:
+        return {**arguments, "size": list(block.layouts[0].running_shape(block.elements, block.batch))}
+
+
+class Repeat(Operation):
+    targets = ("aten.repeat.default",)
+
+    def flow(self, call: Call) -> Flow:
+        layout: Layout = call["self"].layout
+        repeats = call["repeats"]
+        padded: list[Dim] = [()] * (len(repeats) - layout.rank) + list(layout.dims)
+        marked = [n for n, dim in enumerate(padded) if repeats[n] > 1 and any(isinstance(f, Mark) for f in dim)]
+        if marked:
+            raise Refused("time or the batch is repeated", "repeat another dimension")
+        return alone(layout.with_dims([(count, *dim) for count, dim in zip(repeats, padded, strict=True)]))

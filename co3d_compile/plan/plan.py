@@ -1,0 +1,183 @@
+"""What a compiled network is: values and their histories, nodes, and what fires at each phase. No torch modules in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from co3d_compile.clock.timing import Timing
+from co3d_compile.layout import Layout
+from co3d_compile.ops.flow import Taps, Way
+
+
+@dataclass(frozen=True)
+class ValueRef:
+    """An argument that is a value of the plan."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class WeightRef:
+    """An argument that is a weight, by its name in the original's ``state_dict``, or a captured constant."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor of the network.
+
+    Attributes:
+        path: the module path of the user's model that made it.
+        layout: its shape in the example clip.
+        timing: None for what is computed from weights alone.
+        keep: elements that its history holds between ticks; 0: none is read later than it is made.
+    """
+
+    name: str
+    path: str
+    layout: Layout
+    dtype: torch.dtype
+    timing: Timing | None
+    keep: int = 0
+
+    @property
+    def has_time(self) -> bool:
+        return self.timing is not None and self.layout.time_dim is not None
+
+
+@dataclass(frozen=True)
+class PlanNode:
+    """One operation.
+
+    Attributes:
+        target: for instance ``aten.conv3d.default``.
+        arguments: by the operator's names, for the example clip, with references for tensors.
+        reads: the streaming values it reads, in the order of the arguments, all through ``taps``.
+        outputs: the values it makes.
+        macs: multiply-accumulates for one element and one stream.
+        clip_macs: the same for all elements of the example clip.
+    """
+
+    name: str
+    path: str
+    target: str
+    arguments: Mapping[str, Any]
+    reads: tuple[str, ...]
+    taps: Taps
+    way: Way
+    outputs: tuple[str, ...]
+    macs: int = 0
+    clip_macs: int = 0
+
+
+@dataclass(frozen=True)
+class Firing:
+    """One run of one node: the element that it makes at the first tick of this phase.
+
+    Attributes:
+        node: index into ``Plan.nodes``.
+        element: its number at tick ``phase``; ``Plan.rate`` of the node's output is added each period.
+        backs: per read value, per tap: how many elements behind the newest one it stands.
+    """
+
+    node: int
+    element: int
+    backs: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class PlanInput:
+    """One input: ``shape`` is that of the example clip, ``rate`` the ticks between two of its frames."""
+
+    value: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    time_axis: int
+    rate: int
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        return self.shape[: self.time_axis] + self.shape[self.time_axis + 1 :]
+
+
+@dataclass(frozen=True)
+class Approximation:
+    """Why an output does not obey the law everywhere."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class PlanOutput:
+    """One output tensor; ``value`` is None for a constant None in the original's structure."""
+
+    name: str
+    value: str
+    approximations: tuple[Approximation, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The compiled network.
+
+    Attributes:
+        period: ticks after which the schedule repeats.
+        values: by name, inputs first, then in the order in which they are made.
+        statics: nodes that read only weights; they run once.
+        schedule: per phase the firings, in order.
+        structure: the outputs' structure, as ``torch.utils._pytree.treespec_dumps`` writes it.
+        fixed_batch: why the batch cannot change, or empty.
+    """
+
+    period: int
+    inputs: tuple[PlanInput, ...]
+    values: Mapping[str, Value]
+    statics: tuple[PlanNode, ...]
+    nodes: tuple[PlanNode, ...]
+    schedule: tuple[tuple[Firing, ...], ...]
+    outputs: tuple[PlanOutput, ...]
+    in_structure: str
+    structure: str
+    weights: tuple[str, ...]
+    start: str = "zeros"
+    fixed_batch: str = ""
+
+    @cached_property
+    def node_timings(self) -> tuple[Timing, ...]:
+        """Per node the timing of what it makes."""
+        return tuple(self.timing(node.outputs[0]) for node in self.nodes)
+
+    @cached_property
+    def first_tick(self) -> int:
+        """The tick of the earliest element: below 0 where elements lie wholly in the padding before the video."""
+        return min(0, *(timing.clock(0) for timing in self.node_timings), 0)
+
+    @cached_property
+    def steady_tick(self) -> int:
+        """From this tick on every element read exists."""
+        first_reads = [
+            timing.clock(max(0, node.taps.index.first.count_through(-1)))
+            for node, timing in zip(self.nodes, self.node_timings, strict=True)
+        ]
+        return max([0, *first_reads]) + 1
+
+    def timing(self, value: str) -> Timing:
+        timing = self.values[value].timing
+        assert timing is not None
+        return timing
+
+    def rate(self, value: str) -> int:
+        """Elements per period."""
+        clock = self.timing(value).clock
+        return self.period * len(clock.offsets) // clock.step
+
+    def length(self, value: str, frames: int) -> int:
+        """Elements of a video of so many frames."""
+        return self.timing(value).count(frames)

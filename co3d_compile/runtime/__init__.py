@@ -1,0 +1,1 @@
+"""What runs a plan: state, engines, streams, and the network that a user holds."""

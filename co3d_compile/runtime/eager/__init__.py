@@ -1,0 +1,1 @@
+"""The engine in plain torch, which every other engine is checked against."""

@@ -1,0 +1,137 @@
+"""One tick at a time: what is due fires, in the plan's order, on the elements that the schedule names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from co3d_compile.plan.plan import Firing, Plan, PlanNode
+from co3d_compile.runtime.eager.kernels import Kernel, kernels_for
+from co3d_compile.runtime.runner import Lookup, NodeRunner
+from co3d_compile.runtime.state import Element, State
+
+Emitted = list[tuple[int, Tensor]]
+"""The elements that came out of one output, with their numbers."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A firing with everything found: where its operands are, what runs, where its results go."""
+
+    kernel: Kernel
+    reads: tuple[tuple[str, tuple[int, ...]], ...]
+    outputs: tuple[str, ...]
+    element: int
+    rate: int
+
+
+class EagerEngine:
+    """Runs a plan in torch.
+
+    Args:
+        weights: finds a weight by its original name.
+    """
+
+    def __init__(self, plan: Plan, weights: Lookup) -> None:
+        self.plan = plan
+        self.constants = static_results(plan, weights)
+        kernels = kernels_for(plan, self.constants)
+        self._schedule = tuple(
+            tuple(self._ready(f, kernels) for f in phase if f.node in kernels) for phase in plan.schedule
+        )
+        self._due_inputs = tuple(
+            tuple((place, given.value) for place, given in enumerate(plan.inputs) if phase % given.rate == 0)
+            for phase in range(plan.period)
+        )
+
+    def _ready(self, firing: Firing, kernels: dict[int, Kernel]) -> Ready:
+        kernel = kernels[firing.node]
+        node = self.plan.nodes[firing.node]
+        reads = tuple(
+            (name, tuple(-1 - back for back in backs)) for name, backs in zip(node.reads, firing.backs, strict=True)
+        )
+        return Ready(kernel, reads, kernel.outputs, firing.element, self.plan.rate(node.outputs[0]))
+
+    def step(self, frames: Sequence[Element], state: State) -> tuple[list[Emitted], State]:
+        """Take one tick.
+
+        Args:
+            frames: per input its element, or None where it has none at this tick or the video is over.
+
+        Returns:
+            Per output the elements that come out, and the next state.
+        """
+        turns, phase = divmod(state.tick, self.plan.period)
+        elements: dict[str, tuple[Element, ...]] = dict(state.histories)
+        for place, name in self._due_inputs[phase]:
+            elements[name] = elements.get(name, ()) + (frames[place],)
+        if state.frames is None and state.tick >= self.plan.steady_tick:
+            self._fire(self._schedule[phase], elements, state.batch)
+        else:
+            self._fire_at_ends(phase, turns, elements, state)
+        return self._emitted(phase, turns, elements), self._advanced(state, elements)
+
+    def _fire(self, firings: Sequence[Ready], elements: dict[str, tuple[Element, ...]], batch: int) -> None:
+        """In the middle of the video: everything that is read exists."""
+        for firing in firings:
+            taps = [[elements[name][place] for place in places] for name, places in firing.reads]
+            for name, result in zip(firing.outputs, firing.kernel.run(taps, batch), strict=True):
+                elements[name] = elements.get(name, ()) + (result,)
+
+    def _fire_at_ends(self, phase: int, turns: int, elements: dict[str, tuple[Element, ...]], state: State) -> None:
+        """Near the ends: elements that the original does not have are None, and readers see their padding."""
+        for firing in self._schedule[phase]:
+            n = firing.element + turns * firing.rate
+            results: Sequence[Element] = (None,) * len(firing.outputs)
+            if self._exists(firing.outputs[0], n, state):
+                taps = [[elements[name][place] for place in places] for name, places in firing.reads]
+                length = self._source_length(firing, state)
+                results = firing.kernel.run_at_ends(taps, state.batch, n, length)
+            for name, result in zip(firing.outputs, results, strict=True):
+                elements[name] = elements.get(name, ()) + (result,)
+
+    def _exists(self, name: str, n: int, state: State) -> bool:
+        return n >= 0 and (state.frames is None or n < self.plan.length(name, state.frames))
+
+    def _source_length(self, firing: Ready, state: State) -> int:
+        """Elements of the operand; before the end is known, more than anyone has asked for."""
+        if state.frames is None:
+            return state.tick + 2 + len(firing.reads[0][1]) * self.plan.period if firing.reads else 0
+        return self.plan.length(firing.reads[0][0], state.frames)
+
+    def _emitted(self, phase: int, turns: int, elements: dict[str, tuple[Element, ...]]) -> list[Emitted]:
+        emitted: list[Emitted] = []
+        for output in self.plan.outputs:
+            clock = self.plan.timing(output.value).clock
+            rate = self.plan.rate(output.value)
+            due = range(clock.count_through(phase - 1), clock.count_through(phase))
+            made = elements.get(output.value, ())
+            fresh = made[len(made) - len(due) :]
+            emitted.append([(n + turns * rate, e) for n, e in zip(due, fresh, strict=True) if e is not None])
+        return emitted
+
+    def _advanced(self, state: State, elements: dict[str, tuple[Element, ...]]) -> State:
+        histories = {name: elements[name][-len(kept) :] for name, kept in state.histories.items()}
+        return replace(state, tick=state.tick + 1, histories=histories)
+
+
+def static_results(plan: Plan, weights: Lookup) -> Lookup:
+    """Weights, and what is computed from weights alone."""
+    results: dict[str, Tensor] = {}
+
+    def find(name: str) -> Tensor:
+        return results[name] if name in results else weights(name)
+
+    device = weights(plan.weights[0]).device if plan.weights else torch.device("cpu")
+    for node in plan.statics:
+        with device:
+            _run_static(plan, node, find, results)
+    return find
+
+
+def _run_static(plan: Plan, node: PlanNode, find: Lookup, results: dict[str, Tensor]) -> None:
+    outputs = NodeRunner(plan, node, find).run({}, 1, 1, 1)
+    results.update(zip(node.outputs, outputs, strict=True))

@@ -1,0 +1,94 @@
+"""Frames and videos as a user gives them, checked and made into elements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from co3d_compile.errors import FrameError
+from co3d_compile.plan.plan import Plan, PlanInput
+from co3d_compile.runtime.state import State
+
+
+def read_frames(plan: Plan, frame: Any, state: State) -> list[Tensor | None]:
+    """One element per input for this tick.
+
+    Raises:
+        FrameError: the number of tensors, a shape or a dtype is not what the network takes.
+    """
+    given = _per_input(plan, frame)
+    return [_element(plan, one, tensor, state) for one, tensor in zip(plan.inputs, given, strict=True)]
+
+
+def read_video(plan: Plan, video: Any) -> list[list[Tensor | None]]:
+    """A whole video as the frames of each tick.
+
+    Raises:
+        FrameError: as for ``read_frames``, or the inputs' lengths do not fit one video.
+    """
+    given = [tensor for tensor in pytree.tree_leaves(video) if isinstance(tensor, Tensor)]
+    if len(given) != len(plan.inputs):
+        raise FrameError(f"the network takes {len(plan.inputs)} videos, not {len(given)}\n  try: one per input")
+    for one, tensor in zip(plan.inputs, given, strict=True):
+        if tensor.dim() != len(one.shape):
+            raise FrameError(f"the video has shape {tuple(tensor.shape)}\n  try: the axes of {_shape_text(one.shape)}")
+    ticks = max(tensor.shape[one.time_axis] * one.rate for one, tensor in zip(plan.inputs, given, strict=True))
+    for one, tensor in zip(plan.inputs, given, strict=True):
+        ticks = min(ticks, tensor.shape[one.time_axis] * one.rate)
+    return [
+        [
+            tensor.select(one.time_axis, tick // one.rate) if tick % one.rate == 0 else None
+            for one, tensor in zip(plan.inputs, given, strict=True)
+        ]
+        for tick in range(ticks)
+    ]
+
+
+def batch_of(plan: Plan, frames: Sequence[Tensor | None]) -> int:
+    """Streams in a frame: the size of its batch dimension."""
+    for one, tensor in zip(plan.inputs, frames, strict=True):
+        dim = plan.values[one.value].layout.batch_dim
+        if tensor is not None and dim is not None:
+            return tensor.shape[dim if dim < one.time_axis else dim - 1]
+    return 1
+
+
+def _per_input(plan: Plan, frame: Any) -> list[Tensor | None]:
+    if isinstance(frame, Tensor):
+        return [frame] * len(plan.inputs)
+    if not isinstance(frame, (list, tuple)) or len(frame) != len(plan.inputs):
+        count = len(frame) if isinstance(frame, (list, tuple)) else type(frame).__name__
+        raise FrameError(
+            f"the network takes {len(plan.inputs)} inputs, not {count}\n  try: one frame per input, or one for all"
+        )
+    return list(frame)
+
+
+def _element(plan: Plan, one: PlanInput, frame: Tensor | None, state: State) -> Tensor | None:
+    if max(state.tick, 0) % one.rate:
+        return None
+    if frame is None:
+        raise FrameError(
+            f"input {one.value} has a frame at every tick that {one.rate} divides, and tick {state.tick} is one"
+        )
+    value = plan.values[one.value]
+    wanted = list(value.layout.running_shape(1, state.batch))
+    del wanted[one.time_axis]
+    if list(frame.shape) != wanted:
+        raise FrameError(
+            f"the frame has shape {tuple(frame.shape)}, the network was compiled for {_shape_text(wanted)}\n"
+            "  try: resize the frame, or compile with a clip of its size; initial_state(batch) sets the batch"
+        )
+    if frame.dtype != value.dtype:
+        raise FrameError(f"the frame is {frame.dtype}, the network takes {value.dtype}\n  try: frame.to({value.dtype})")
+    element = frame.unsqueeze(one.time_axis)
+    # a copy: the history outlives the user's buffer, and convolutions are faster on channels-last frames
+    return element.clone(memory_format=torch.channels_last_3d if element.dim() == 5 else torch.contiguous_format)
+
+
+def _shape_text(shape: Sequence[int]) -> str:
+    return "(" + ", ".join(str(size) for size in shape) + ")"

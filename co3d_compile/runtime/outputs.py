@@ -1,0 +1,58 @@
+"""What comes out, put back into the original's structure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from co3d_compile.layout import Layout
+from co3d_compile.plan.plan import Plan, Value
+from co3d_compile.runtime.elements import joined_elements
+
+Numbered = list[tuple[int, Tensor]]
+
+
+class OutputStructure:
+    """The original's output structure around the elements that are due."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._spec = pytree.treespec_loads(plan.structure)
+        self._values = [plan.values[output.value] for output in plan.outputs]
+
+    def of_tick(self, emitted: list[Numbered], batch: int) -> Any:
+        """One tick's outputs; None where nothing is due."""
+        leaves = [self._due(value, came, batch) for value, came in zip(self._values, emitted, strict=True)]
+        if all(leaf is None for leaf in leaves):
+            return None
+        return pytree.tree_unflatten(leaves, self._spec)
+
+    def of_video(self, emitted: list[Numbered], batch: int) -> Any:
+        """All outputs of a video: along time, collapsed ones stacked on a new axis 1."""
+        leaves = [self._all(value, came, batch) for value, came in zip(self._values, emitted, strict=True)]
+        return pytree.tree_unflatten(leaves, self._spec)
+
+    def _due(self, value: Value, came: Numbered, batch: int) -> Tensor | None:
+        if not came:
+            return None
+        elements = [element for _, element in came]
+        if not value.has_time:
+            return elements[0] if len(elements) == 1 else torch.stack(elements, _stacking_axis(value.layout))
+        return joined_elements(elements, value.layout, batch)
+
+    def _all(self, value: Value, came: Numbered, batch: int) -> Tensor:
+        elements = [element for _, element in came]
+        if value.has_time:
+            empty = torch.empty(value.layout.running_shape(0, batch), dtype=value.dtype)
+            return joined_elements(elements, value.layout, batch) if elements else empty
+        axis = _stacking_axis(value.layout)
+        if elements:
+            return torch.stack(elements, axis)
+        shape = list(value.layout.running_shape(1, batch))
+        return torch.empty([*shape[:axis], 0, *shape[axis:]], dtype=value.dtype)
+
+
+def _stacking_axis(layout: Layout) -> int:
+    return min(1, layout.rank)

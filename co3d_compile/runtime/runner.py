@@ -1,0 +1,101 @@
+"""One node of a plan made ready to run: its rule, its arguments, and how its operands are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from co3d_compile.layout import Layout
+from co3d_compile.ops.flow import Way
+from co3d_compile.ops.operation import Block, Operation
+from co3d_compile.ops.table import rule_for
+from co3d_compile.plan.plan import Plan, PlanNode, ValueRef, WeightRef
+from co3d_compile.runtime.elements import joined_elements, with_fill
+from co3d_compile.runtime.state import Element
+
+Lookup = Callable[[str], Tensor]
+
+
+class NodeRunner:
+    """Runs one node on elements or blocks of its operands.
+
+    Args:
+        constants: finds a weight, or the result of a static node, by name.
+    """
+
+    def __init__(self, plan: Plan, node: PlanNode, constants: Lookup) -> None:
+        rule = rule_for(node.target)
+        self.node = node
+        self.rule: Operation | None = rule
+        self.constants = constants
+        self.layouts = tuple(plan.values[name].layout for name in node.outputs)
+        self.operand_layouts = {name: plan.values[name].layout for name in _value_names(node.arguments.values())}
+        streams = [plan.values[name] for name in node.reads]
+        with_time = [value.layout for value in streams if value.has_time]
+        self.reads: Layout = (with_time or [value.layout for value in streams] or list(self.layouts))[0]
+        self.reads_whole_elements = len(with_time) < len(streams)
+
+    def run(self, operands: Mapping[str, Tensor], elements: int, width: int, batch: int) -> tuple[Tensor, ...]:
+        """The outputs for operands of ``width`` elements along time, of which ``elements`` come out."""
+        block = Block(self.node.target, self.reads, self.layouts, elements, width, batch)
+        arguments = {name: self._resolved(value, operands, block) for name, value in self.node.arguments.items()}
+        rule = self.rule
+        assert rule is not None
+        outputs = rule.run(rule.adapted(arguments, block), block)
+        return tuple(outputs) if isinstance(outputs, (tuple, list)) else (outputs,)
+
+    def run_one(self, taps: Sequence[Sequence[Element]], batch: int, like: Tensor) -> tuple[Tensor, ...]:
+        """One element of the outputs from the elements that it reads, one list per read value."""
+        operands = {
+            name: self._operand(elements, self.operand_layouts[name], batch, like)
+            for name, elements in zip(self.node.reads, taps, strict=True)
+        }
+        width = len(taps[0]) if self.node.way in (Way.WINDOW, Way.COLLAPSE, Way.GATE) else 1
+        return self.run(operands, 1, max(width, self.node.taps.repeats), batch)
+
+    def _operand(self, elements: Sequence[Element], layout: Layout, batch: int, like: Tensor) -> Tensor:
+        taps = self.node.taps
+        there = [element for element in elements if element is not None]
+        if len(there) < len(elements) and not taps.partial:
+            assert taps.fill is not None
+            there = with_fill(elements, layout, batch, taps.fill, like)
+        if taps.dilation > 1 and taps.count > 1:
+            there = self._spaced(there, layout, batch, like)
+        return joined_elements(there * taps.repeats, layout, batch)
+
+    def _spaced(self, elements: list[Tensor], layout: Layout, batch: int, like: Tensor) -> list[Tensor]:
+        """A dilated window with unread elements put back between the taps, as the operator expects."""
+        spaced = [elements[0]]
+        for element in elements[1:]:
+            spaced += [elements[0]] * (self.node.taps.dilation - 1) + [element]
+        return spaced
+
+    def _resolved(self, value: Any, operands: Mapping[str, Tensor], block: Block) -> Any:
+        match value:
+            case WeightRef(name):
+                return self.constants(name)
+            case ValueRef(name):
+                return self._tensor(name, operands, block)
+            case list():
+                return [self._resolved(entry, operands, block) for entry in value]
+            case _:
+                return value
+
+    def _tensor(self, name: str, operands: Mapping[str, Tensor], block: Block) -> Tensor:
+        tensor = operands[name] if name in operands else self.constants(name)
+        layout = self.operand_layouts[name]
+        if (self.rule is not None and self.rule.broadcasts) or layout == layout.solid():
+            return tensor
+        return tensor.expand(layout.solid().running_shape(block.width, block.batch))
+
+
+def _value_names(values: Any) -> list[str]:
+    names: list[str] = []
+    for value in values:
+        if isinstance(value, ValueRef):
+            names.append(value.name)
+        elif isinstance(value, list):
+            names.extend(_value_names(value))
+    return names

@@ -1,0 +1,76 @@
+"""Find the gates: collapses over time whose result is broadcast back onto the stream; and choose their policy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from torch import fx
+
+from co3d_compile.errors import InputError
+from co3d_compile.ops.flow import Way
+from co3d_compile.passes.propagation import Gate, propagate_time
+from co3d_compile.program.program import Program, call_of, facts_of, flow_of, is_getitem, path_of
+
+GatePolicy = Literal["frame", "window"]
+POLICIES: tuple[str, ...] = ("frame", "window")
+
+
+def resolve_gates(program: Program, policy: Mapping[str, GatePolicy]) -> dict[str, Gate]:
+    """Every gate, by the name of its collapse.
+
+    Law: a collapse is a gate exactly if its result meets, element by element, a tensor that still has time.
+
+    Args:
+        policy: by pattern of module path (``blocks.*.se``, a path below it matches too); ``frame`` where none matches.
+
+    Raises:
+        InputError: a policy's name is unknown, or its pattern matches no gate.
+    """
+    gates: dict[str, Gate] = {}
+    while found := _new_gates(propagate_time(program, gates), gates):
+        gates |= {node.name: _gate(node, policy) for node in found}
+    _require_all_used(program, gates, policy)
+    return gates
+
+
+def _gate(node: fx.Node, policy: Mapping[str, GatePolicy]) -> Gate:
+    chosen = next((name for pattern, name in policy.items() if _matches(pattern, path_of(node))), "frame")
+    if chosen not in POLICIES:
+        raise InputError(f"{path_of(node)}: no policy is called {chosen!r}\n  try: one of {', '.join(POLICIES)}")
+    return Gate(chosen, flow_of(node).taps.count)
+
+
+def _matches(pattern: str, path: str) -> bool:
+    return fnmatchcase(path, pattern) or fnmatchcase(path, f"{pattern}.*")
+
+
+def _require_all_used(program: Program, gates: Mapping[str, Gate], policy: Mapping[str, GatePolicy]) -> None:
+    paths = [path_of(node) for node in program.calls if node.name in gates]
+    for pattern in policy:
+        if not any(_matches(pattern, path) for path in paths):
+            listed = ", ".join(sorted(set(paths))) or "none"
+            raise InputError(f"policy {pattern!r} matches no gate\n  try: a pattern for one of: {listed}")
+
+
+def _new_gates(program: Program, gates: Mapping[str, Gate]) -> set[fx.Node]:
+    origins: dict[fx.Node, frozenset[fx.Node]] = {}
+    found: set[fx.Node] = set()
+    for node in program.graph.nodes:
+        if node.op != "call_function":
+            continue
+        inherited = frozenset(origin for operand in node.all_input_nodes for origin in origins.get(operand, ()))
+        if is_getitem(node):
+            origins[node] = inherited
+            continue
+        if inherited and any(facts.has_time for facts in call_of(node).streaming):
+            found |= inherited
+        collapses = flow_of(node).way is Way.COLLAPSE
+        origins[node] = frozenset({node}) if collapses else frozenset() if facts_of(node).has_time else inherited
+    return found
+
+
+def gate_nodes(program: Program) -> Iterator[fx.Node]:
+    """The collapses that are gates, in order."""
+    return (node for node in program.calls if flow_of(node).way is Way.GATE)

@@ -1,0 +1,161 @@
+"""From the annotated graph to the plan."""
+
+from __future__ import annotations
+
+from math import prod
+
+from torch import fx
+from torch.utils import _pytree as pytree
+
+from co3d_compile.layout import Mark
+from co3d_compile.ops.flow import Way
+from co3d_compile.ops.operation import Facts
+from co3d_compile.ops.table import rule_for
+from co3d_compile.passes.histories import place_histories
+from co3d_compile.passes.scheduling import common_period, schedule_firings
+from co3d_compile.plan.plan import Approximation, Plan, PlanInput, PlanNode, PlanOutput, Value, ValueRef, WeightRef
+from co3d_compile.program.program import (
+    Program,
+    bound_arguments,
+    call_of,
+    facts_of,
+    flow_of,
+    is_getitem,
+    item_of,
+    path_of,
+    target_name,
+    with_nodes_replaced,
+)
+
+
+def lower(program: Program, *, start: str) -> Plan:
+    """The plan of an annotated program: aligned, with histories and schedule."""
+    values = {value.name: value for node in program.graph.nodes for value in _values(node)}
+    statics = tuple(_plan_node(node) for node in program.calls if not facts_of(node).streams)
+    nodes = tuple(_plan_node(node) for node in program.calls if facts_of(node).streams)
+    period = common_period(values)
+    values = place_histories(values, nodes, period)
+    return Plan(
+        period=period,
+        inputs=tuple(
+            PlanInput(given.name, given.shape, given.dtype, given.time_axis, given.rate) for given in program.inputs
+        ),
+        values=values,
+        statics=statics,
+        nodes=nodes,
+        schedule=schedule_firings(values, nodes, period),
+        outputs=_outputs(program),
+        in_structure=pytree.treespec_dumps(program.in_spec),
+        structure=pytree.treespec_dumps(program.out_spec),
+        weights=tuple(node.target for node in program.graph.nodes if node.op == "get_attr"),
+        start=start,
+        fixed_batch=_fixed_batch(program),
+    )
+
+
+def value_name(node: fx.Node) -> str:
+    """The plan's name of a node's tensor; an item of several is ``node.0``, ``node.1``."""
+    if not is_getitem(node):
+        return node.name
+    source, place = item_of(node)
+    return f"{source.name}.{place}"
+
+
+def _values(node: fx.Node) -> list[Value]:
+    if node.op in ("output", "get_attr") or is_getitem(node):
+        return []
+    facts: tuple[Facts, ...] = node.meta["facts"]
+    names = _output_names(node)
+    return [
+        Value(name, path_of(node), one.layout, one.dtype, one.timing) for name, one in zip(names, facts, strict=True)
+    ]
+
+
+def _output_names(node: fx.Node) -> tuple[str, ...]:
+    if not isinstance(node.meta["val"], (tuple, list)):
+        return (node.name,)
+    return tuple(f"{node.name}.{place}" for place in range(len(node.meta["facts"])))
+
+
+def _plan_node(node: fx.Node) -> PlanNode:
+    flow, call, rule = flow_of(node), call_of(node), rule_for(target_name(node))
+    macs = rule.macs(call, flow) if rule is not None and call.streaming else 0
+    batch = flow.layouts[0].batch
+    elements = flow.layouts[0].time if flow.layouts[0].time_dim is not None and not _is_gated(node) else 1
+    return PlanNode(
+        name=node.name,
+        path=path_of(node),
+        target=target_name(node),
+        arguments={name: with_nodes_replaced(value, _reference) for name, value in bound_arguments(node).items()},
+        reads=tuple(_streaming_names(node)),
+        taps=flow.taps,
+        way=flow.way,
+        outputs=_output_names(node),
+        macs=macs // batch,
+        clip_macs=macs // batch * elements,
+    )
+
+
+def _is_gated(node: fx.Node) -> bool:
+    """The node belongs to a gate: the clip model computes it once per clip, the stream at every frame."""
+    return (
+        prod(node.meta["val"].shape) < prod(facts_of(node).layout.shape)
+        if hasattr(node.meta["val"], "shape")
+        else False
+    )
+
+
+def _reference(node: fx.Node) -> ValueRef | WeightRef:
+    return WeightRef(str(node.target)) if node.op == "get_attr" else ValueRef(value_name(node))
+
+
+def _streaming_names(node: fx.Node) -> list[str]:
+    names: list[str] = []
+
+    def note(operand: fx.Node) -> None:
+        if facts_of(operand).streams and value_name(operand) not in names:
+            names.append(value_name(operand))
+
+    for value in bound_arguments(node).values():
+        with_nodes_replaced(value, note)
+    return names
+
+
+def _outputs(program: Program) -> tuple[PlanOutput, ...]:
+    return tuple(
+        PlanOutput(str(place), value_name(node), _approximations(node))
+        for place, node in enumerate(program.output_nodes)
+    )
+
+
+def _approximations(output: fx.Node) -> tuple[Approximation, ...]:
+    """The gates that an output depends on."""
+    seen: set[fx.Node] = set()
+    pending = [output]
+    while pending:
+        node = pending.pop()
+        if node not in seen:
+            seen.add(node)
+            pending.extend(node.all_input_nodes)
+    return tuple(_approximation(node) for node in output.graph.nodes if node in seen and _is_gate(node))
+
+
+def _is_gate(node: fx.Node) -> bool:
+    return node.op == "call_function" and not is_getitem(node) and flow_of(node).way is Way.GATE
+
+
+def _approximation(node: fx.Node) -> Approximation:
+    taps = flow_of(node).taps
+    made = f"the last {taps.count} elements" if taps.partial else "each frame"
+    return Approximation(path_of(node) or node.name, f"a gate on the whole clip, made from {made} instead")
+
+
+def _fixed_batch(program: Program) -> str:
+    for node in program.graph.nodes:
+        if node.op != "call_function" or is_getitem(node) or not facts_of(node).streams:
+            continue
+        lost = facts_of(node).layout.dim_of(Mark.BATCH) is None
+        had = any(facts.layout.dim_of(Mark.BATCH) is not None for facts in call_of(node).streaming)
+        if lost and had:
+            return f"{path_of(node) or node.name} drops the batch dimension"
+    return ""
