@@ -78,5 +78,6 @@ def _require_exact(plan: Plan) -> None:
     if reasons:
         listed = "\n  ".join(sorted(reasons))
         raise ApproximationError(
-            f"strict, and {len(reasons)} part(s) are approximate\n  {listed}\n  try: without strict, or policy= for these paths"
+            f"strict, and {len(reasons)} part(s) are approximate\n  {listed}\n"
+            "  try: without strict, and read in the report what that means"
         )

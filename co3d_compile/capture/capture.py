@@ -60,10 +60,9 @@ def _program(
 
 
 def _time_axes(tensors: Sequence[Tensor], given: int | Sequence[int] | None) -> list[int]:
-    if isinstance(given, Sequence):
-        axes = list(given)
-    else:
-        axes = [_time_axis(tensor, given) for tensor in tensors]
+    axes = list(given) if isinstance(given, Sequence) else [_time_axis(tensor, given) for tensor in tensors]
+    if len(axes) != len(tensors):
+        raise CaptureError(f"{len(axes)} time axes for {len(tensors)} inputs\n  try: one for each, or one for all")
     for tensor, axis in zip(tensors, axes, strict=True):
         if not -tensor.dim() <= axis < tensor.dim():
             raise CaptureError(
@@ -77,7 +76,8 @@ def _time_axis(tensor: Tensor, given: int | None) -> int:
         return given
     if tensor.dim() != 5:
         raise CaptureError(
-            f"which axis of the clip of shape {tuple(tensor.shape)} is time? Only 5-D clips are taken as (N, C, T, H, W)\n"
+            f"which axis of the clip of shape {tuple(tensor.shape)} is time? Only 5-D clips are taken as (N, C, T, H, W)"
+            "\n
             "  try: time_axis=, or --time-axis"
         )
     return 2
@@ -108,7 +108,7 @@ def _require_close(made: Sequence[Tensor], wanted: Sequence[Tensor]) -> None:
         error = (one.double() - other.double()).abs().nan_to_num().max().item() if other.numel() else 0.0
         if one.shape != other.shape or error > tolerance * max(scale, 1e-6):
             raise CaptureError(
-                f"output {place}: the captured graph differs from the model by {error:.3g}, of values up to {scale:.3g}; "
+                f"output {place}: the captured graph differs from the model by {error:.3g}, of values up to {scale:.3g}: "
                 "something in the model changes between calls or depends on values in Python\n"
                 "  try: remove random or stateful parts from forward"
             )

@@ -48,7 +48,8 @@ def read_clip(given: ClipArgument, dtype: torch.dtype, device: torch.device) -> 
         return Clip((_tensor(given, dtype, device),))
     if not isinstance(given, (tuple, list)) or not given:
         raise CaptureError(
-            f"the clip is a {type(given).__name__}\n  try: give a tensor, a shape such as (1, 3, 16, 224, 224), or several"
+            f"the clip is a {type(given).__name__}\n"
+            "  try: give a tensor, a shape such as (1, 3, 16, 224, 224), or several"
         )
     tensors = [_tensor(entry, dtype, device) for entry in given]
     return Clip((tensors,)) if isinstance(given, list) else Clip(tuple(tensors))

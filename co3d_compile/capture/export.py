@@ -123,7 +123,8 @@ def _with_named_weights(exported: ExportedProgram) -> Captured:
         _replace_by_attribute(graph, node, spec.target)
     _keep_outputs(graph, [spec.kind is OutputKind.USER_OUTPUT for spec in signature.output_specs])
     call_spec = exported.call_spec
-    assert call_spec.in_spec is not None and call_spec.out_spec is not None
+    assert call_spec.in_spec is not None
+    assert call_spec.out_spec is not None
     _set_paths(graph)
     return Captured(graph, tensors, call_spec.in_spec, call_spec.out_spec)
 

@@ -1,4 +1,4 @@
-"""What a compiled network is: values and their histories, nodes, and what fires at each phase. No torch modules in it."""
+"""A compiled network as data: values and their histories, nodes, and what fires at each phase."""
 
 from __future__ import annotations
 

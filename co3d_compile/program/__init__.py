@@ -1,1 +1,1 @@
-"""The annotated graph: a ``torch.fx`` graph in one vocabulary, whose every node has facts, and the only writer of it."""
+"""The annotated graph: a ``torch.fx`` graph in one vocabulary, whose every node has facts."""

@@ -80,7 +80,8 @@ def is_getitem(node: fx.Node) -> bool:
 def item_of(node: fx.Node) -> tuple[fx.Node, int]:
     """The node whose item a ``getitem`` takes, and which."""
     source, place = node.args
-    assert isinstance(source, fx.Node) and isinstance(place, int)
+    assert isinstance(source, fx.Node)
+    assert isinstance(place, int)
     return source, place
 
 

@@ -46,7 +46,7 @@ def filled_element(layout: Layout, batch: int, fill: float, like: Tensor) -> Ten
     return torch.full(layout.running_shape(1, batch), fill, dtype=like.dtype, device=like.device)
 
 
-def with_fill(elements: Sequence[Element], layout: Layout, batch: int, fill: float, like: Tensor) -> list[Tensor]:
+def filled_elements(elements: Sequence[Element], layout: Layout, batch: int, fill: float, like: Tensor) -> list[Tensor]:
     """The elements, those that do not exist replaced by constants."""
     return [filled_element(layout, batch, fill, like) if element is None else element for element in elements]
 

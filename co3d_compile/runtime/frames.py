@@ -1,4 +1,4 @@
-"""Frames and videos as a user gives them, checked and made into elements."""
+"""Frames as a user gives them, checked and made into elements."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from co3d_compile.errors import FrameError
 from co3d_compile.plan.plan import Plan, PlanInput
@@ -22,39 +21,6 @@ def read_frames(plan: Plan, frame: Any, state: State) -> list[Tensor | None]:
     """
     given = _per_input(plan, frame)
     return [_element(plan, one, tensor, state) for one, tensor in zip(plan.inputs, given, strict=True)]
-
-
-def read_video(plan: Plan, video: Any) -> list[list[Tensor | None]]:
-    """A whole video as the frames of each tick.
-
-    Raises:
-        FrameError: as for ``read_frames``, or the inputs' lengths do not fit one video.
-    """
-    given = [tensor for tensor in pytree.tree_leaves(video) if isinstance(tensor, Tensor)]
-    if len(given) != len(plan.inputs):
-        raise FrameError(f"the network takes {len(plan.inputs)} videos, not {len(given)}\n  try: one per input")
-    for one, tensor in zip(plan.inputs, given, strict=True):
-        if tensor.dim() != len(one.shape):
-            raise FrameError(f"the video has shape {tuple(tensor.shape)}\n  try: the axes of {_shape_text(one.shape)}")
-    ticks = max(tensor.shape[one.time_axis] * one.rate for one, tensor in zip(plan.inputs, given, strict=True))
-    for one, tensor in zip(plan.inputs, given, strict=True):
-        ticks = min(ticks, tensor.shape[one.time_axis] * one.rate)
-    return [
-        [
-            tensor.select(one.time_axis, tick // one.rate) if tick % one.rate == 0 else None
-            for one, tensor in zip(plan.inputs, given, strict=True)
-        ]
-        for tick in range(ticks)
-    ]
-
-
-def batch_of(plan: Plan, frames: Sequence[Tensor | None]) -> int:
-    """Streams in a frame: the size of its batch dimension."""
-    for one, tensor in zip(plan.inputs, frames, strict=True):
-        dim = plan.values[one.value].layout.batch_dim
-        if tensor is not None and dim is not None:
-            return tensor.shape[dim if dim < one.time_axis else dim - 1]
-    return 1
 
 
 def _per_input(plan: Plan, frame: Any) -> list[Tensor | None]:

@@ -11,8 +11,7 @@ from torch.utils import _pytree as pytree
 from co3d_compile.layout import Layout
 from co3d_compile.plan.plan import Plan, Value
 from co3d_compile.runtime.elements import joined_elements
-
-Numbered = list[tuple[int, Tensor]]
+from co3d_compile.runtime.state import Emitted
 
 
 class OutputStructure:
@@ -22,19 +21,19 @@ class OutputStructure:
         self._spec = pytree.treespec_loads(plan.structure)
         self._values = [plan.values[output.value] for output in plan.outputs]
 
-    def of_tick(self, emitted: list[Numbered], batch: int) -> Any:
+    def of_tick(self, emitted: list[Emitted], batch: int) -> Any:
         """One tick's outputs; None where nothing is due."""
         leaves = [self._due(value, came, batch) for value, came in zip(self._values, emitted, strict=True)]
         if all(leaf is None for leaf in leaves):
             return None
         return pytree.tree_unflatten(leaves, self._spec)
 
-    def of_video(self, emitted: list[Numbered], batch: int) -> Any:
+    def of_video(self, emitted: list[Emitted], batch: int) -> Any:
         """All outputs of a video: along time, collapsed ones stacked on a new axis 1."""
         leaves = [self._all(value, came, batch) for value, came in zip(self._values, emitted, strict=True)]
         return pytree.tree_unflatten(leaves, self._spec)
 
-    def _due(self, value: Value, came: Numbered, batch: int) -> Tensor | None:
+    def _due(self, value: Value, came: Emitted, batch: int) -> Tensor | None:
         if not came:
             return None
         elements = [element for _, element in came]
@@ -42,7 +41,7 @@ class OutputStructure:
             return elements[0] if len(elements) == 1 else torch.stack(elements, _stacking_axis(value.layout))
         return joined_elements(elements, value.layout, batch)
 
-    def _all(self, value: Value, came: Numbered, batch: int) -> Tensor:
+    def _all(self, value: Value, came: Emitted, batch: int) -> Tensor:
         elements = [element for _, element in came]
         if value.has_time:
             empty = torch.empty(value.layout.running_shape(0, batch), dtype=value.dtype)

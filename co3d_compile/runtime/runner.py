@@ -12,7 +12,7 @@ from co3d_compile.ops.flow import Way
 from co3d_compile.ops.operation import Block, Operation
 from co3d_compile.ops.table import rule_for
 from co3d_compile.plan.plan import Plan, PlanNode, ValueRef, WeightRef
-from co3d_compile.runtime.elements import joined_elements, with_fill
+from co3d_compile.runtime.elements import filled_elements, joined_elements
 from co3d_compile.runtime.state import Element
 
 Lookup = Callable[[str], Tensor]
@@ -60,7 +60,7 @@ class NodeRunner:
         there = [element for element in elements if element is not None]
         if len(there) < len(elements) and not taps.partial:
             assert taps.fill is not None
-            there = with_fill(elements, layout, batch, taps.fill, like)
+            there = filled_elements(elements, layout, batch, taps.fill, like)
         if taps.dilation > 1 and taps.count > 1:
             there = self._spaced(there, layout, batch, like)
         return joined_elements(there * taps.repeats, layout, batch)

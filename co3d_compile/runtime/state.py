@@ -15,6 +15,9 @@ from co3d_compile.plan.plan import Plan
 Element = Tensor | None
 """One element of a value; None stands for one before the first or after the last."""
 
+Emitted = list[tuple[int, Tensor]]
+"""The elements that came out of one output, with their numbers."""
+
 
 @dataclass(frozen=True)
 class State:

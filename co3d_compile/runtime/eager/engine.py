@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
-from torch import Tensor
-
-from co3d_compile.plan.plan import Firing, Plan, PlanNode
+from co3d_compile.plan.plan import Firing, Plan
 from co3d_compile.runtime.eager.kernels import Kernel, kernels_for
-from co3d_compile.runtime.runner import Lookup, NodeRunner
-from co3d_compile.runtime.state import Element, State
-
-Emitted = list[tuple[int, Tensor]]
-"""The elements that came out of one output, with their numbers."""
+from co3d_compile.runtime.eager.statics import static_results
+from co3d_compile.runtime.runner import Lookup
+from co3d_compile.runtime.state import Element, Emitted, State
 
 
 @dataclass(frozen=True)
@@ -67,7 +62,7 @@ class EagerEngine:
         turns, phase = divmod(state.tick, self.plan.period)
         elements: dict[str, tuple[Element, ...]] = dict(state.histories)
         for place, name in self._due_inputs[phase]:
-            elements[name] = elements.get(name, ()) + (frames[place],)
+            elements[name] = (*elements.get(name, ()), frames[place])
         if state.frames is None and state.tick >= self.plan.steady_tick:
             self._fire(self._schedule[phase], elements, state.batch)
         else:
@@ -79,7 +74,7 @@ class EagerEngine:
         for firing in firings:
             taps = [[elements[name][place] for place in places] for name, places in firing.reads]
             for name, result in zip(firing.outputs, firing.kernel.run(taps, batch), strict=True):
-                elements[name] = elements.get(name, ()) + (result,)
+                elements[name] = (*elements.get(name, ()), result)
 
     def _fire_at_ends(self, phase: int, turns: int, elements: dict[str, tuple[Element, ...]], state: State) -> None:
         """Near the ends: elements that the original does not have are None, and readers see their padding."""
@@ -91,16 +86,17 @@ class EagerEngine:
                 length = self._source_length(firing, state)
                 results = firing.kernel.run_at_ends(taps, state.batch, n, length)
             for name, result in zip(firing.outputs, results, strict=True):
-                elements[name] = elements.get(name, ()) + (result,)
+                elements[name] = (*elements.get(name, ()), result)
 
     def _exists(self, name: str, n: int, state: State) -> bool:
         return n >= 0 and (state.frames is None or n < self.plan.length(name, state.frames))
 
     def _source_length(self, firing: Ready, state: State) -> int:
-        """Elements of the operand; before the end is known, more than anyone has asked for."""
+        """Elements of the operand; before the end is known, those that exist by now."""
+        name = firing.reads[0][0]
         if state.frames is None:
-            return state.tick + 2 + len(firing.reads[0][1]) * self.plan.period if firing.reads else 0
-        return self.plan.length(firing.reads[0][0], state.frames)
+            return self.plan.timing(name).clock.count_through(state.tick)
+        return self.plan.length(name, state.frames)
 
     def _emitted(self, phase: int, turns: int, elements: dict[str, tuple[Element, ...]]) -> list[Emitted]:
         emitted: list[Emitted] = []
@@ -116,22 +112,3 @@ class EagerEngine:
     def _advanced(self, state: State, elements: dict[str, tuple[Element, ...]]) -> State:
         histories = {name: elements[name][-len(kept) :] for name, kept in state.histories.items()}
         return replace(state, tick=state.tick + 1, histories=histories)
-
-
-def static_results(plan: Plan, weights: Lookup) -> Lookup:
-    """Weights, and what is computed from weights alone."""
-    results: dict[str, Tensor] = {}
-
-    def find(name: str) -> Tensor:
-        return results[name] if name in results else weights(name)
-
-    device = weights(plan.weights[0]).device if plan.weights else torch.device("cpu")
-    for node in plan.statics:
-        with device:
-            _run_static(plan, node, find, results)
-    return find
-
-
-def _run_static(plan: Plan, node: PlanNode, find: Lookup, results: dict[str, Tensor]) -> None:
-    outputs = NodeRunner(plan, node, find).run({}, 1, 1, 1)
-    results.update(zip(node.outputs, outputs, strict=True))

@@ -1,0 +1,208 @@
+"""Many ticks at once: every node makes all its elements of a chunk in one run, on the weights as they are.
+
+The same numbers as tick by tick, differentiable, and the way to fill a state from a long past.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from co3d_compile.clock.timing import Timing
+from co3d_compile.ops.flow import Way
+from co3d_compile.plan.plan import Plan, PlanNode, Value
+from co3d_compile.runtime.eager.statics import static_results
+from co3d_compile.runtime.elements import filled_elements, joined_elements, part_of_block
+from co3d_compile.runtime.runner import Lookup, NodeRunner
+from co3d_compile.runtime.state import Element, Emitted, State
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The elements of one value that a chunk can read: those kept from before, then the chunk's own.
+
+    Attributes:
+        first: number of the first element of ``kept``.
+        kept: single elements from before the chunk.
+        made: the chunk's elements as one block along time, or one by one where they have no time axis.
+        made_first: number of the first of them.
+        made_count: how many there are.
+    """
+
+    first: int
+    kept: tuple[Element, ...]
+    made: Tensor | list[Tensor]
+    made_first: int
+    made_count: int
+
+    def element(self, n: int, layout_of: Value, batch: int) -> Element:
+        """Element ``n``, or None where the original has none."""
+        if self.made_first <= n < self.made_first + self.made_count:
+            place = n - self.made_first
+            if isinstance(self.made, list):
+                return self.made[place]
+            return part_of_block(self.made, layout_of.layout, batch, place, 1)
+        return self.kept[n - self.first] if 0 <= n - self.first < len(self.kept) else None
+
+
+class BlockEngine:
+    """Runs a plan in chunks of ticks.
+
+    Args:
+        weights: finds a weight by its original name; read at every run.
+    """
+
+    def __init__(self, plan: Plan, weights: Lookup) -> None:
+        self.plan = plan
+        self._weights = weights
+
+    def advance(self, inputs: Sequence[Tensor | None], ticks: int, state: State) -> tuple[list[Emitted], State]:
+        """Take several ticks.
+
+        Args:
+            inputs: per input the block of its elements in these ticks; None if it has none.
+
+        Returns:
+            Per output the elements that come out, and the state after the ticks.
+        """
+        find = static_results(self.plan, self._weights)
+        chunk = _Chunk(self.plan, find, state, ticks)
+        for given, block in zip(self.plan.inputs, inputs, strict=True):
+            chunk.take_input(self.plan.values[given.value], block)
+        for node in self.plan.nodes:
+            chunk.run(node)
+        return chunk.emitted(), chunk.next_state()
+
+
+class _Chunk:
+    """One chunk under way."""
+
+    def __init__(self, plan: Plan, find: Lookup, state: State, ticks: int) -> None:
+        self.plan = plan
+        self.find = find
+        self.state = state
+        self.stop = state.tick + ticks
+        self.stretches: dict[str, Stretch] = {}
+
+    def take_input(self, value: Value, block: Tensor | None) -> None:
+        due = self._due(value)
+        self._store(value, block if due and block is not None else [], due)
+
+    def run(self, node: PlanNode) -> None:
+        runner = NodeRunner(self.plan, node, self.find)
+        values = [self.plan.values[name] for name in node.outputs]
+        due = self._due(values[0])
+        if not due:
+            results: Sequence[Tensor | list[Tensor]] = [[] for _ in values]
+        elif runner.reads_whole_elements or node.way in (Way.COLLAPSE, Way.GATE):
+            results = self._one_by_one(runner, values, due)
+        else:
+            results = self._whole(runner, due)
+        for value, result in zip(values, results, strict=True):
+            self._store(value, result, due)
+
+    def emitted(self) -> list[Emitted]:
+        outputs = [self.plan.values[output.value] for output in self.plan.outputs]
+        return [
+            [(n, element) for n in self._due(value) if (element := self._element(value, n)) is not None]
+            for value in outputs
+        ]
+
+    def next_state(self) -> State:
+        histories = {name: self._kept(self.plan.values[name], len(kept)) for name, kept in self.state.histories.items()}
+        return replace(self.state, tick=self.stop, histories=histories)
+
+    def _kept(self, value: Value, keep: int) -> tuple[Element, ...]:
+        after = _timing(value).clock.count_through(self.stop - 1)
+        elements = [self._element(value, n) for n in range(after - keep, after)]
+        # a copy: a view would keep the whole chunk alive
+        return tuple(None if element is None else element.clone() for element in elements)
+
+    def _due(self, value: Value) -> range:
+        """Numbers of the elements that these ticks make."""
+        clock = _timing(value).clock
+        first = max(0, clock.count_through(self.state.tick - 1))
+        last = clock.count_through(self.stop - 1)
+        if self.state.frames is not None:
+            last = min(last, self.plan.length(value.name, self.state.frames))
+        return range(first, max(first, last))
+
+    def _store(self, value: Value, made: Tensor | list[Tensor], due: range) -> None:
+        kept = self.state.histories.get(value.name, ())
+        first = _timing(value).clock.count_through(self.state.tick - 1) - len(kept)
+        self.stretches[value.name] = Stretch(first, kept, made, due.start, len(due))
+
+    def _element(self, value: Value, n: int) -> Element:
+        return self.stretches[value.name].element(n, value, self.state.batch)
+
+    def _one_by_one(self, runner: NodeRunner, values: Sequence[Value], due: range) -> Sequence[Tensor | list[Tensor]]:
+        node = runner.node
+        rows = []
+        for n in due:
+            first = node.taps.index.first(n)
+            places = range(first, first + node.taps.count * node.taps.dilation, node.taps.dilation)
+            taps = [[self._element(self.plan.values[name], place) for place in places] for name in node.reads]
+            rows.append(runner.run_one(taps, self.state.batch, self._like(runner)))
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        return [
+            joined_elements(column, value.layout, self.state.batch) if value.has_time else column
+            for value, column in zip(values, columns, strict=True)
+        ]
+
+    def _whole(self, runner: NodeRunner, due: range) -> Sequence[Tensor]:
+        taps = runner.node.taps
+        reach = (taps.count - 1) * taps.dilation
+        first, stop = taps.index.first(due[0]), taps.index.first(due[-1]) + reach + 1
+        operands = {name: self._block(name, first, stop, runner) for name in runner.node.reads}
+        results = runner.run(operands, len(due), stop - first, self.state.batch)
+        length = self._length(runner.node.reads[0])
+        shares = [taps.share(n, length) for n in due]
+        return results if all(share == 1.0 for share in shares) else [self._shared(runner, results[0], shares)]
+
+    def _shared(self, runner: NodeRunner, result: Tensor, shares: Sequence[float]) -> Tensor:
+        """Averages near the ends, each divided by the taps that count there."""
+        layout = runner.layouts[0]
+        parts = [part_of_block(result, layout, self.state.batch, n, 1) * share for n, share in enumerate(shares)]
+        return joined_elements(parts, layout, self.state.batch)
+
+    def _length(self, name: str) -> int:
+        if self.state.frames is not None:
+            return self.plan.length(name, self.state.frames)
+        return _timing(self.plan.values[name]).clock.count_through(self.stop - 1)
+
+    def _block(self, name: str, first: int, stop: int, runner: NodeRunner) -> Tensor:
+        """Elements ``first .. stop-1`` as one block, constants where the original has none."""
+        value = self.plan.values[name]
+        stretch = self.stretches[name]
+        made = range(max(first, stretch.made_first), min(stop, stretch.made_first + stretch.made_count))
+        if not made or isinstance(stretch.made, list):
+            return self._filled(value, [self._element(value, n) for n in range(first, stop)], runner)
+        part = stretch.made
+        if len(made) < stretch.made_count:
+            part = part_of_block(part, value.layout, self.state.batch, made.start - stretch.made_first, len(made))
+        before: list[Element] = [self._element(value, n) for n in range(first, made.start)]
+        after: list[Element] = [None] * (stop - made.stop)
+        return self._filled(value, [*before, part, *after], runner)
+
+    def _filled(self, value: Value, pieces: Sequence[Element], runner: NodeRunner) -> Tensor:
+        fill = runner.node.taps.fill
+        like = self._like(runner)
+        return joined_elements(
+            filled_elements(pieces, value.layout, self.state.batch, 0.0 if fill is None else fill, like),
+            value.layout,
+            self.state.batch,
+        )
+
+    def _like(self, runner: NodeRunner) -> Tensor:
+        value = self.plan.values[runner.node.reads[0]]
+        return torch.empty(
+            (), dtype=value.dtype, device=self.find(self.plan.weights[0]).device if self.plan.weights else None
+        )
+
+
+def _timing(value: Value) -> Timing:
+    assert value.timing is not None
+    return value.timing

@@ -1,0 +1,28 @@
+"""What is computed from weights alone, once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from co3d_compile.plan.plan import Plan, PlanNode
+from co3d_compile.runtime.runner import Lookup, NodeRunner
+
+
+def static_results(plan: Plan, weights: Lookup) -> Lookup:
+    """Weights, and what is computed from weights alone."""
+    results: dict[str, Tensor] = {}
+
+    def find(name: str) -> Tensor:
+        return results[name] if name in results else weights(name)
+
+    device = weights(plan.weights[0]).device if plan.weights else torch.device("cpu")
+    for node in plan.statics:
+        with device:
+            _run_static(plan, node, find, results)
+    return find
+
+
+def _run_static(plan: Plan, node: PlanNode, find: Lookup, results: dict[str, Tensor]) -> None:
+    outputs = NodeRunner(plan, node, find).run({}, 1, 1, 1)
+    results.update(zip(node.outputs, outputs, strict=True))

@@ -1,0 +1,81 @@
+"""Whole videos as a user gives them, checked, and cut into chunks of ticks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from co3d_compile.errors import FrameError
+from co3d_compile.plan.plan import Plan, PlanInput
+
+
+def read_video(plan: Plan, video: Any) -> tuple[list[Tensor], int]:
+    """The tensors of a video, one per input, and its batch.
+
+    Raises:
+        FrameError: their number, a shape or a dtype is not what the network takes, or their lengths do not fit.
+    """
+    tensors = [leaf for leaf in pytree.tree_leaves(video) if isinstance(leaf, Tensor)]
+    if len(tensors) != len(plan.inputs):
+        raise FrameError(f"the network takes {len(plan.inputs)} video(s), not {len(tensors)}\n  try: one per input")
+    batch = _batch_of(plan, tensors)
+    for one, tensor in zip(plan.inputs, tensors, strict=True):
+        _require_fitting(plan, one, tensor, batch)
+    ticks = ticks_of(plan, tensors)
+    for one, tensor in zip(plan.inputs, tensors, strict=True):
+        wanted = plan.length(one.value, ticks)
+        if tensor.shape[one.time_axis] != wanted:
+            raise FrameError(
+                f"input {one.value} has {tensor.shape[one.time_axis]} frames; every {one.rate}. of {ticks} are {wanted}\n"
+                "  try: take all inputs from one video"
+            )
+    return tensors, batch
+
+
+def ticks_of(plan: Plan, tensors: Sequence[Tensor]) -> int:
+    """Ticks that a video takes: the frames of its fastest input."""
+    fastest = min(range(len(tensors)), key=lambda place: plan.inputs[place].rate)
+    one = plan.inputs[fastest]
+    return tensors[fastest].shape[one.time_axis] * one.rate
+
+
+def part_of_video(plan: Plan, tensors: Sequence[Tensor], tick: int, ticks: int) -> list[Tensor | None]:
+    """Per input the block of its elements at ticks ``tick .. tick+ticks-1``."""
+    blocks: list[Tensor | None] = []
+    for one, tensor in zip(plan.inputs, tensors, strict=True):
+        first, stop = plan.length(one.value, max(0, tick)), plan.length(one.value, max(0, tick + ticks))
+        blocks.append(tensor.narrow(one.time_axis, first, stop - first) if stop > first else None)
+    return blocks
+
+
+def after_still(one: PlanInput, tensor: Tensor, ticks: int) -> Tensor:
+    """The video with so many ticks of its first frame before it."""
+    first = tensor.narrow(one.time_axis, 0, 1)
+    return torch.cat([*([first] * (ticks // one.rate)), tensor], one.time_axis)
+
+
+def _batch_of(plan: Plan, tensors: Sequence[Tensor]) -> int:
+    for one, tensor in zip(plan.inputs, tensors, strict=True):
+        dim = plan.values[one.value].layout.batch_dim
+        if dim is not None and dim < tensor.dim():
+            return tensor.shape[dim]
+    return 1
+
+
+def _require_fitting(plan: Plan, one: PlanInput, tensor: Tensor, batch: int) -> None:
+    value = plan.values[one.value]
+    frames = tensor.shape[one.time_axis] if tensor.dim() == len(one.shape) else 0
+    wanted = value.layout.running_shape(max(frames, 1), batch)
+    if tuple(tensor.shape) != wanted:
+        raise FrameError(
+            f"the video has shape {tuple(tensor.shape)}, the network was compiled for {wanted}, of any length along "
+            f"axis {one.time_axis}\n  try: resize the video, or compile with a clip of its size"
+        )
+    if tensor.dtype != value.dtype:
+        raise FrameError(
+            f"the video is {tensor.dtype}, the network takes {value.dtype}\n  try: video.to({value.dtype})"
+        )
