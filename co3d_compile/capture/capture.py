@@ -76,8 +76,7 @@ def _time_axis(tensor: Tensor, given: int | None) -> int:
         return given
     if tensor.dim() != 5:
         raise CaptureError(
-            f"which axis of the clip of shape {tuple(tensor.shape)} is time? Only 5-D clips are taken as (N, C, T, H, W)"
-            "\n
+            f"which axis of the clip of shape {tuple(tensor.shape)} is time? Only 5-D clips are (N, C, T, H, W) unless told\n"
             "  try: time_axis=, or --time-axis"
         )
     return 2
@@ -108,7 +107,7 @@ def _require_close(made: Sequence[Tensor], wanted: Sequence[Tensor]) -> None:
         error = (one.double() - other.double()).abs().nan_to_num().max().item() if other.numel() else 0.0
         if one.shape != other.shape or error > tolerance * max(scale, 1e-6):
             raise CaptureError(
-                f"output {place}: the captured graph differs from the model by {error:.3g}, of values up to {scale:.3g}: "
+                f"output {place}: the captured graph differs from the model by {error:.3g}, of up to {scale:.3g}: "
                 "something in the model changes between calls or depends on values in Python\n"
                 "  try: remove random or stateful parts from forward"
             )
