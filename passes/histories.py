@@ -19,11 +19,11 @@ def place_histories(values: Mapping[str, Value], nodes: Sequence[PlanNode], peri
     for node in nodes:
         reader = _timing(values[node.outputs[0]])
         for name in node.reads:
-            keeps[name] = max(keeps[name], _kept_for(_timing(values[name]), node, reader, period))
+            keeps[name] = max(keeps[name], kept_for(_timing(values[name]), node, reader, period))
     return {name: replace(value, keep=keeps[name]) for name, value in values.items()}
 
 
-def _kept_for(source: Timing, node: PlanNode, reader: Timing, period: int) -> int:
+def kept_for(source: Timing, node: PlanNode, reader: Timing, period: int) -> int:
     """The most elements, over a period, from the first that is still to be read to the newest."""
     first = node.taps.index.first
     return max(source.clock.count_through(tick) - first(reader.clock.count_through(tick)) for tick in range(period))

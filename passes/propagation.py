@@ -133,7 +133,9 @@ def _with_policy(node: fx.Node, flow: Flow, gates: Mapping[str, Gate], window: i
         layouts = _gate_layouts(node, flow)
         make = frame_gate if gate.policy == "frame" else window_gate
         return make(flow, layouts, gate.width)
-    if window is not None and flow.resizable and flow.taps.count > 1:
+    if flow.taps.count == 1:
+        return replace(flow, resizable=False)
+    if window is not None and flow.resizable:
         return replace(flow, taps=Taps(sliding_map(window), window))
     return flow
 

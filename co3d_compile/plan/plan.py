@@ -62,6 +62,7 @@ class PlanNode:
         outputs: the values it makes.
         macs: multiply-accumulates for one element and one stream.
         clip_macs: the same for all elements of the example clip.
+        resizable: a window whose width ``compile(window=)`` sets.
     """
 
     name: str
@@ -74,6 +75,7 @@ class PlanNode:
     outputs: tuple[str, ...]
     macs: int = 0
     clip_macs: int = 0
+    resizable: bool = False
 
 
 @dataclass(frozen=True)

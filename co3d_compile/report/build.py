@@ -1,0 +1,161 @@
+"""From a plan to its report: facts to numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import prod
+
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from co3d_compile.clock.timing import Timing
+from co3d_compile.ops.flow import Way
+from co3d_compile.plan.plan import Plan, PlanInput, PlanNode, PlanOutput, Value
+from co3d_compile.report.data import InputReport, LayerReport, OutputReport, Report, Totals
+from co3d_compile.report.symbolic import Formulas
+
+
+def build_report(plan: Plan, weights: Iterable[Tensor] = ()) -> Report:
+    """Everything that is known of a plan.
+
+    Args:
+        weights: the tensors that the network uses, for their size.
+    """
+    formulas = Formulas(plan)
+    totals = _totals(plan, tuple(weights), formulas)
+    names = _places(plan)
+    return Report(
+        start=plan.start,
+        inputs=tuple(_input(given) for given in plan.inputs),
+        outputs=tuple(_output(plan, out, name, formulas) for out, name in zip(plan.outputs, names, strict=True)),
+        totals=totals,
+        layers=(
+            *(_input_layer(plan, given, totals) for given in plan.inputs),
+            *(_layer(plan, node, totals) for node in plan.nodes),
+        ),
+    )
+
+
+def _places(plan: Plan) -> list[str]:
+    """Where each output stands in the structure that the model returns; ``output`` for a single tensor."""
+    spec = pytree.treespec_loads(plan.structure)
+    structure = pytree.tree_unflatten(range(spec.num_leaves), spec)
+    return [pytree.keystr(path) or "output" for path, _ in pytree.tree_flatten_with_path(structure)[0]]
+
+
+def _input(given: PlanInput) -> InputReport:
+    return InputReport(given.value, given.shape, str(given.dtype).removeprefix("torch."), given.rate)
+
+
+def _output(plan: Plan, output: PlanOutput, name: str, formulas: Formulas) -> OutputReport:
+    value, timing = plan.values[output.value], plan.timing(output.value)
+    return OutputReport(
+        name=name,
+        path=value.path,
+        shape=value.layout.shape,
+        approximations=output.approximations,
+        stride=timing.stride,
+        elements=_elements(timing),
+        delay=timing.delay,
+        receptive_field=timing.receptive_field,
+        steady_tick=timing.steady_tick,
+        padding=timing.padding,
+        formulas=formulas.of_output(output.value),
+    )
+
+
+def _totals(plan: Plan, weights: tuple[Tensor, ...], formulas: Formulas) -> Totals:
+    by_phase = tuple(sum(plan.nodes[firing.node].macs for firing in firings) for firings in plan.schedule)
+    clip_macs = sum(node.clip_macs for node in plan.nodes)
+    return Totals(
+        period=plan.period,
+        clip_macs=clip_macs,
+        macs_per_frame=sum(by_phase) / plan.period,
+        macs_by_phase=by_phase,
+        saving=clip_macs * plan.period / sum(by_phase) if any(by_phase) else 1.0,
+        state_elements=sum(value.keep * _size(value) for value in plan.values.values()),
+        state_bytes=sum(_state_bytes(value) for value in plan.values.values()),
+        parameters=sum(weight.numel() for weight in weights),
+        weight_bytes=sum(weight.numel() * weight.element_size() for weight in weights),
+        gates=sum(node.way is Way.GATE for node in plan.nodes),
+        formulas=formulas.of_totals(),
+    )
+
+
+def _input_layer(plan: Plan, given: PlanInput, totals: Totals) -> LayerReport:
+    return _row(plan, (given.value,), totals, name=given.value, path="", operation="input")
+
+
+def _layer(plan: Plan, node: PlanNode, totals: Totals) -> LayerReport:
+    return _row(
+        plan,
+        node.outputs,
+        totals,
+        name=node.name,
+        path=node.path,
+        operation=node.target.removeprefix("aten.").split(".")[0],
+        kernel=node.taps.count,
+        padding=_padding(plan, node),
+        macs_per_frame=node.macs * plan.rate(node.outputs[0]) / plan.period,
+        clip_macs=node.clip_macs,
+    )
+
+
+def _row(
+    plan: Plan,
+    made: tuple[str, ...],
+    totals: Totals,
+    *,
+    name: str,
+    path: str,
+    operation: str,
+    kernel: int = 1,
+    padding: int = 0,
+    macs_per_frame: float = 0.0,
+    clip_macs: int = 0,
+) -> LayerReport:
+    timing = plan.timing(made[0])
+    values = [plan.values[value] for value in made]
+    state_bytes = sum(_state_bytes(value) for value in values)
+    return LayerReport(
+        name=name,
+        path=path,
+        operation=operation,
+        shape=values[0].layout.running_shape(1, 1),
+        stride=timing.stride,
+        elements=_elements(timing),
+        delay=timing.delay,
+        kernel=kernel,
+        padding=padding,
+        macs_per_frame=macs_per_frame,
+        macs_share=_share(macs_per_frame, totals.macs_per_frame),
+        clip_macs=clip_macs,
+        history=max(value.keep for value in values),
+        state_bytes=state_bytes,
+        state_share=_share(state_bytes, totals.state_bytes),
+    )
+
+
+def _padding(plan: Plan, node: PlanNode) -> int:
+    """Frames before the video that the first element reads as padding."""
+    if node.taps.fill is None or not node.reads:
+        return 0
+    source = plan.timing(node.reads[0])
+    return int(max(0, -node.taps.index.first(0)) * source.clock.rate)
+
+
+def _elements(timing: Timing) -> int:
+    return len(timing.clock.offsets)
+
+
+def _size(value: Value) -> int:
+    """Numbers in one element of one stream."""
+    return prod(value.layout.running_shape(1, 1))
+
+
+def _state_bytes(value: Value) -> int:
+    return value.keep * _size(value) * value.dtype.itemsize
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0

@@ -1,0 +1,207 @@
+"""The report as data. Times are in ticks, sizes for one stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from co3d_compile.errors import ArtifactError
+from co3d_compile.plan.plan import Approximation
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class InputReport:
+    """One input.
+
+    Attributes:
+        shape: of the example clip.
+        rate: ticks between two of its frames.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    rate: int
+
+
+@dataclass(frozen=True)
+class OutputFormulas:
+    """An output's times as expressions in ``W``, the elements of the windows over the whole clip."""
+
+    delay: str
+    receptive_field: str
+    steady_tick: str
+
+
+@dataclass(frozen=True)
+class OutputReport:
+    """One output tensor.
+
+    Attributes:
+        name: its place in the structure that the model returns, for instance ``[0]`` or ``['logits']``.
+        path: the module that makes it.
+        shape: for the example clip.
+        approximations: why it is not exact; empty for an exact output.
+        stride: ticks after which its clock repeats.
+        elements: that come out in one stride.
+        delay: frames before the first element.
+        receptive_field: frames that one element depends on.
+        steady_tick: the tick of the first element that has seen no padding.
+        padding: aggregated temporal padding, in frames: how far the first element reaches back before the video.
+    """
+
+    name: str
+    path: str
+    shape: tuple[int, ...]
+    approximations: tuple[Approximation, ...]
+    stride: int
+    elements: int
+    delay: int
+    receptive_field: int
+    steady_tick: int
+    padding: int
+    formulas: OutputFormulas
+
+    @property
+    def exact(self) -> bool:
+        return not self.approximations
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One operation, or one input.
+
+    Attributes:
+        path: the module of the user's model.
+        operation: for instance ``conv3d``; ``input`` for an input.
+        shape: of one element.
+        stride, elements, delay: its clock, as of an output.
+        kernel: elements that it reads for one that it makes.
+        padding: frames of its own temporal padding before the video, which the stream strips.
+        macs_per_frame: multiply-accumulates, mean over a period.
+        clip_macs: the same for the example clip.
+        history: elements of what it makes that are kept between ticks, for whoever reads back.
+        state_bytes: of that history.
+        macs_share, state_share: of the totals, 0 to 1.
+    """
+
+    name: str
+    path: str
+    operation: str
+    shape: tuple[int, ...]
+    stride: int
+    elements: int
+    delay: int
+    kernel: int
+    padding: int
+    macs_per_frame: float
+    macs_share: float
+    clip_macs: int
+    history: int
+    state_bytes: int
+    state_share: float
+
+
+@dataclass(frozen=True)
+class TotalFormulas:
+    """Totals as expressions in ``W``, as for outputs, and ``B``, the streams in lockstep."""
+
+    macs_per_frame: str
+    state_bytes: str
+
+
+@dataclass(frozen=True)
+class Totals:
+    """The whole network.
+
+    Attributes:
+        period: ticks after which the schedule repeats.
+        clip_macs: multiply-accumulates of the original for the example clip.
+        macs_per_frame: of the stream, mean over a period.
+        macs_by_phase: of each tick of a period.
+        saving: ``clip_macs`` over ``macs_per_frame``.
+        state_elements: numbers that are kept between ticks.
+        parameters: numbers in the weights that the network uses, buffers among them.
+        gates: parts that are made under a policy, because the original makes them from the whole clip.
+    """
+
+    period: int
+    clip_macs: int
+    macs_per_frame: float
+    macs_by_phase: tuple[int, ...]
+    saving: float
+    state_elements: int
+    state_bytes: int
+    parameters: int
+    weight_bytes: int
+    gates: int
+    formulas: TotalFormulas
+
+    @property
+    def heaviest_tick(self) -> int:
+        """MACs."""
+        return max(self.macs_by_phase)
+
+    @property
+    def lightest_tick(self) -> int:
+        """MACs."""
+        return min(self.macs_by_phase)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is known of a compiled network."""
+
+    start: str
+    inputs: tuple[InputReport, ...]
+    outputs: tuple[OutputReport, ...]
+    totals: Totals
+    layers: tuple[LayerReport, ...]
+
+    @property
+    def exact(self) -> bool:
+        """Every output obeys the law."""
+        return all(output.exact for output in self.outputs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON, under a versioned schema: the attributes by their names."""
+        return {"schema": SCHEMA, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Back from ``to_dict``, also after a turn through JSON.
+
+        Raises:
+            ArtifactError: another schema, or not a report.
+        """
+        if data.get("schema") != SCHEMA:
+            raise ArtifactError(
+                f"the report has schema {data.get('schema')}; this version reads {SCHEMA}\n"
+                "  try: the version of co3d-compile that wrote it"
+            )
+        try:
+            return cls(
+                start=data["start"],
+                inputs=tuple(InputReport(**_frozen(entry)) for entry in data["inputs"]),
+                outputs=tuple(_output(entry) for entry in data["outputs"]),
+                totals=Totals(**_frozen(data["totals"]) | {"formulas": TotalFormulas(**data["totals"]["formulas"])}),
+                layers=tuple(LayerReport(**_frozen(entry)) for entry in data["layers"]),
+            )
+        except (KeyError, TypeError) as damage:
+            raise ArtifactError(f"the report is damaged: {damage}\n  try: compile again") from damage
+
+
+def _output(data: Mapping[str, Any]) -> OutputReport:
+    nested = {
+        "approximations": tuple(Approximation(**entry) for entry in data["approximations"]),
+        "formulas": OutputFormulas(**data["formulas"]),
+    }
+    return OutputReport(**_frozen(data) | nested)
+
+
+def _frozen(data: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON's lists as the tuples they were."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}

@@ -1,0 +1,111 @@
+"""Times and state as sympy expressions in what a user can turn: the window W and the batch B."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from math import prod
+
+import sympy
+
+from co3d_compile.passes.histories import kept_for
+from co3d_compile.plan.plan import Plan, PlanNode, Value
+from co3d_compile.report.data import OutputFormulas, TotalFormulas
+
+WINDOW = sympy.Symbol("W", integer=True, positive=True)
+"""Elements that each resizable window over the whole clip takes together: ``compile(window=W)``."""
+BATCH = sympy.Symbol("B", integer=True, positive=True)
+"""Streams in lockstep."""
+
+
+class Formulas:
+    """A plan's numbers with W and B left free.
+
+    Only windows depend on W, and what comes after them. Where such a window stands on a clock that is not affine
+    (after an upsampling in time), W stays what it was compiled for.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._resized = self._values_after_windows()
+        self._delays: dict[str, sympy.Expr] = {}
+        self._reaches: dict[str, sympy.Expr] = {}
+        for node in plan.nodes:
+            for name in node.outputs:
+                if name in self._resized:
+                    self._delays[name] = self._latest(node, self.delay, node.taps.index.due(0))
+                    self._reaches[name] = self._latest(node, self._reach, node.taps.index.last(0))
+
+    def delay(self, value: str) -> sympy.Expr:
+        """The tick of the value's first element."""
+        return self._delays.get(value, sympy.Integer(self._plan.timing(value).delay))
+
+    def receptive_field(self, value: str) -> sympy.Expr:
+        """Frames that one element depends on."""
+        if value not in self._resized:
+            return sympy.Integer(self._plan.timing(value).receptive_field)
+        return self._reach(value) - self._plan.timing(value).lo(0) + 1
+
+    def steady_tick(self, value: str) -> sympy.Expr:
+        """The tick of the first element that has seen no padding (a window's width moves no lower end)."""
+        timing = self._plan.timing(value)
+        first = max(0, timing.lo.count_through(-1))
+        return self.delay(value) + timing.clock(first) - timing.clock(0)
+
+    @cached_property
+    def state_bytes(self) -> sympy.Expr:
+        """Of all streams together."""
+        return sympy.Add(*(self._history(value) for value in self._plan.values.values() if value.keep))
+
+    @cached_property
+    def macs_per_frame(self) -> sympy.Expr:
+        """Of all streams together, mean over a period."""
+        macs = sum(node.macs * self._plan.rate(node.outputs[0]) for node in self._plan.nodes)
+        return BATCH * sympy.Rational(macs, self._plan.period)
+
+    def of_output(self, value: str) -> OutputFormulas:
+        """An output's formulas in writing."""
+        return OutputFormulas(str(self.delay(value)), str(self.receptive_field(value)), str(self.steady_tick(value)))
+
+    def of_totals(self) -> TotalFormulas:
+        """The totals' formulas in writing."""
+        return TotalFormulas(str(self.macs_per_frame), str(sympy.expand(self.state_bytes)))
+
+    def _values_after_windows(self) -> frozenset[str]:
+        after: set[str] = set()
+        for node in self._plan.nodes:
+            resized = node.resizable or not after.isdisjoint(node.reads)
+            if resized and all(self._plan.timing(name).clock.is_affine for name in node.reads):
+                after.update(node.outputs)
+        return frozenset(after)
+
+    def _reach(self, value: str) -> sympy.Expr:
+        """The last input frame that the first element depends on."""
+        return self._reaches.get(value, sympy.Integer(self._plan.timing(value).hi(0)))
+
+    def _latest(self, node: PlanNode, of: Callable[[str], sympy.Expr], last: int) -> sympy.Expr:
+        """The largest of a time of the elements that the first output reads last (at the compiled W: ``last``)."""
+        place = WINDOW - 1 if node.resizable else sympy.Integer(last)
+        return sympy.Max(*(of(name) + self._plan.timing(name).stride * place for name in node.reads))
+
+    def _history(self, value: Value) -> sympy.Expr:
+        kept = sympy.Max(0, *(self._kept_for(value.name, node) for node in self._readers[value.name]))
+        size = prod(value.layout.running_shape(1, 1)) * value.dtype.itemsize
+        return kept * size * (1 if value.layout.batch_dim is None else BATCH)
+
+    def _kept_for(self, value: str, node: PlanNode) -> sympy.Expr:
+        """Elements kept for one reader: the most are needed right before it takes an element."""
+        made = node.outputs[0]
+        source, reader = self._plan.timing(value), self._plan.timing(made)
+        if made not in self._resized:
+            return sympy.Integer(kept_for(source, node, reader, self._plan.period))
+        waited = (self.delay(made) - self.delay(value)) / source.stride
+        return sympy.ceiling(waited) - node.taps.index.first(0)
+
+    @cached_property
+    def _readers(self) -> Mapping[str, list[PlanNode]]:
+        readers: dict[str, list[PlanNode]] = {name: [] for name in self._plan.values}
+        for node in self._plan.nodes:
+            for name in node.reads:
+                readers[name].append(node)
+        return readers

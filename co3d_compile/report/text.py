@@ -1,0 +1,109 @@
+"""The report as tables for a terminal: readable at 80 columns and when piped, no number cut short."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from co3d_compile.report.data import LayerReport, OutputReport, Report, Totals
+
+
+def render_report(report: Report) -> RenderableType:
+    """What a terminal shows: outputs, totals, layers."""
+    return Group(
+        *(_output(output) for output in report.outputs),
+        _totals(report.totals, report.start),
+        _layers(report.layers),
+    )
+
+
+def _output(output: OutputReport) -> RenderableType:
+    table = _facts()
+    _add(table, "made by", output.path or "the top level", f"shape {_shape(output.shape)} for the clip")
+    _add(table, "law", "exact" if output.exact else "approximate")
+    for approximation in output.approximations:
+        _add(table, "", approximation.path, approximation.reason)
+    _add(table, "stride", f"{_stride(output)} ticks")
+    _add(table, "delay", f"{output.delay} ticks", _formula(output.formulas.delay))
+    _add(table, "receptive field", f"{output.receptive_field} frames", _formula(output.formulas.receptive_field))
+    _add(table, "steady from tick", f"{output.steady_tick}", _formula(output.formulas.steady_tick))
+    _add(table, "aggregated padding", f"{output.padding} frames", "stripped in the middle of the stream")
+    return _headed(f"Output {output.name}" if output.name != "output" else "Output", table)
+
+
+def _totals(totals: Totals, start: str) -> RenderableType:
+    table = _facts()
+    _add(table, "MACs per clip", f"{totals.clip_macs:,}", "the original, once per clip")
+    _add(table, "MACs per frame", f"{totals.macs_per_frame:,.0f}", "mean of a period")
+    _add(table, "clip / frame", f"{totals.saving:.2f}")
+    if totals.period > 1:
+        _add(table, "heaviest tick", f"{totals.heaviest_tick:,}", f"MACs, of a period of {totals.period} ticks")
+        _add(table, "lightest tick", f"{totals.lightest_tick:,}", "MACs")
+    _add(table, "state", f"{totals.state_bytes:,} bytes", f"{totals.state_elements:,} numbers")
+    _add(table, "", "", _formula(totals.formulas.state_bytes))
+    _add(table, "weights", f"{totals.weight_bytes:,} bytes", f"{totals.parameters:,} numbers")
+    _add(table, "gates", f"{totals.gates}")
+    _add(table, "start", start)
+    return _headed("Totals, for one stream", table)
+
+
+def _layers(layers: tuple[LayerReport, ...]) -> RenderableType:
+    """The layers that compute, keep or pad something."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("layer", overflow="fold", ratio=1)
+    for heading in ("stride", "delay", "pad", "MACs", "", "state", ""):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for layer in layers:
+        if layer.macs_per_frame or layer.state_bytes or layer.padding:
+            table.add_row(*_layer_cells(layer))
+    return _headed("Layers, MACs per frame and bytes of state", table)
+
+
+def _layer_cells(layer: LayerReport) -> tuple[RenderableType, ...]:
+    name = Text.assemble((layer.path or layer.name, "bold"), f" {layer.operation}")
+    macs = (_scaled(layer.macs_per_frame), f"{layer.macs_share:.1%}") if layer.macs_per_frame else ("", "")
+    state = (_scaled(layer.state_bytes), f"{layer.state_share:.1%}") if layer.state_bytes else ("", "")
+    return (name, _stride(layer), str(layer.delay), str(layer.padding) if layer.padding else "", *macs, *state)
+
+
+def _facts() -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_column(overflow="fold", style="dim")
+    return table
+
+
+def _add(table: Table, *cells: str) -> None:
+    """A row of plain text: what stands in brackets is no markup."""
+    if any(cells):
+        table.add_row(*(Text(cell) for cell in cells))
+
+
+def _headed(title: str, body: RenderableType) -> RenderableType:
+    return Group(Text(title, style="bold underline"), Padding(body, (0, 0, 1, 2)))
+
+
+def _formula(written: str) -> str:
+    """Only where there is something to turn."""
+    return f"= {written}" if "W" in written else ""
+
+
+def _stride(clocked: OutputReport | LayerReport) -> str:
+    return str(clocked.stride) if clocked.elements == 1 else f"{clocked.stride}/{clocked.elements}"
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " x ".join(str(size) for size in shape)
+
+
+def _scaled(number: float) -> str:
+    """Three digits and a power of a thousand."""
+    for unit in ("", "k", "M", "G"):
+        if number < 999.5:
+            return f"{number:.3g}{unit}"
+        number /= 1000
+    return f"{number:.3g}T"
