@@ -1,0 +1,1 @@
+"""Tests. Support: ``law`` (the oracle), ``networks`` (random networks)."""

@@ -1,0 +1,313 @@
+"""The law of design.md, section 2, as a check: a stream gives what the original gives on the whole video.
+
+The oracle is always the original. When an element may come out is asked of it too: an element is *determined* after
+c frames if the original gives the same value for every video that begins with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+import co3d_compile
+from co3d_compile.network import Network
+
+Reference = Callable[[Tensor], Any]
+
+CHUNKS = (1, 2, 3, 7, 5)
+
+
+def make_alive(model: nn.Module, clip: Tensor, *, seed: int = 0) -> nn.Module:
+    """Scale each layer to unit variance on the clip, measure batch-norm statistics there, draw their affine parts.
+
+    Random weights answer every clip alike, and zero-initialised batch norms hide whole branches (conventions.md).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    seen: set[nn.Module] = set()
+
+    def scale(layer: Any, _: Any, output: Tensor) -> Tensor:
+        if layer in seen:
+            return output
+        seen.add(layer)
+        factor = 1.0 / output.std(unbiased=False).clamp(min=1e-3).item()
+        for parameter in layer.parameters(recurse=False):
+            parameter.mul_(factor)
+        return output * factor
+
+    def measure(norm: Any, inputs: tuple[Tensor, ...]) -> None:
+        if norm in seen:
+            return
+        seen.add(norm)
+        channels = inputs[0].transpose(0, 1).flatten(1)
+        norm.running_mean.copy_(channels.mean(1))
+        norm.running_var.copy_(channels.var(1, unbiased=False).clamp(min=1e-2))
+        if norm.affine:
+            norm.weight.copy_(0.5 + torch.rand(norm.weight.shape, generator=generator))
+            norm.bias.copy_(torch.rand(norm.bias.shape, generator=generator) - 0.5)
+
+    hooks: list[Any] = []
+    for layer in model.modules():
+        if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)):
+            hooks.append(layer.register_forward_hook(scale))
+        elif isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.running_mean is not None:
+            hooks.append(layer.register_forward_pre_hook(measure))
+    with torch.no_grad():
+        model.eval()(clip)
+    for hook in hooks:
+        hook.remove()
+    return model
+
+
+def wandering_video(
+    shape: Sequence[int], *, time_axis: int = 2, seed: int = 0, dtype: torch.dtype | None = None
+) -> Tensor:
+    """Noise whose brightness and contrast wander over time, so that no two windows answer alike."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(list(shape), generator=generator)
+    along = [shape[time_axis] if place == time_axis else 1 for place in range(len(shape))]
+    brightness, contrast = (
+        torch.randn(shape[time_axis], generator=generator).cumsum(0).div(2).sin().reshape(along) for _ in range(2)
+    )
+    return (noise * (1 + contrast / 2) + brightness).to(dtype or torch.float32)
+
+
+def windows_of(whole: Reference, width: int, *, time_axis: int = 2) -> Reference:
+    """What a clip model gives for every window of ``width`` elements, stacked on a new axis 1."""
+
+    def run(elements: Tensor) -> Any:
+        starts = range(elements.shape[time_axis] - width + 1)
+        if not starts:
+            raise IndexError("shorter than the window")
+        answers = [whole(elements.narrow(time_axis, start, width).clone()) for start in starts]
+        return pytree.tree_map(lambda *parts: torch.stack(parts, min(1, parts[0].dim())), *answers)
+
+    return run
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Where the elements of an output are numbered.
+
+    Attributes:
+        dim: the dimension that grows with the video.
+        folded: the batch is the outer part of it.
+        stacked: windows are stacked there; one that comes alone comes without it.
+    """
+
+    dim: int
+    folded: bool = False
+    stacked: bool = False
+
+    @property
+    def along(self) -> int:
+        """The dimension of elements once the batch is apart."""
+        return self.dim + self.folded
+
+    def apart(self, output: Tensor, batch: int) -> Tensor:
+        return output.unflatten(self.dim, (batch, -1)) if self.folded else output
+
+
+def axes_of(reference: Reference, video: Tensor, *, time_axis: int = 2, stacked: bool = False) -> list[Axis]:
+    """The axis of each output: what grows with the video, and whether it grows with the batch too."""
+    once = leaves_of(reference, video)
+    longer = leaves_of(reference, torch.cat([video] * 3, time_axis))
+    try:
+        wider = leaves_of(reference, torch.cat([video, video])) if time_axis else once
+    except RuntimeError:
+        wider = once
+    dims = [next(n for n in range(a.dim()) if a.shape[n] != b.shape[n]) for a, b in zip(once, longer, strict=True)]
+    return [
+        Axis(dim, wide.shape[dim] != one.shape[dim], stacked) for dim, one, wide in zip(dims, once, wider, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """What came out of one stream: per output its elements, joined, and the tick of each."""
+
+    outputs: list[Tensor | None]
+    ticks: list[list[int]]
+
+
+def stream_video(net: Network, video: Tensor, axes: Sequence[Axis], *, time_axis: int = 2) -> Streamed:
+    """Push every frame, then flush."""
+    batch = video.shape[0] if time_axis else 1
+    stream = net.stream(batch)
+    came = [stream.push(frame) for frame in video.unbind(time_axis)]
+    came += stream.flush()
+    parts: list[list[Tensor]] = [[] for _ in axes]
+    ticks: list[list[int]] = [[] for _ in axes]
+    for tick, answer in enumerate(came):
+        leaves = [None] * len(axes) if answer is None else pytree.tree_leaves(answer)
+        assert len(leaves) == len(axes), "an answer has the original's structure"
+        for place, (leaf, axis) in enumerate(zip(leaves, axes, strict=True)):
+            if leaf is not None:
+                part = leaf.unsqueeze(axis.dim) if axis.stacked else axis.apart(leaf, batch)
+                parts[place].append(part)
+                ticks[place] += [tick] * part.shape[axis.along]
+    joined = [torch.cat(part, axis.along) if part else None for part, axis in zip(parts, axes, strict=True)]
+    return Streamed(joined, ticks)
+
+
+def tolerance(output: Tensor, axis: int) -> float:
+    """1e-4 of how far the output moves between elements; not below what rounding alone makes of its magnitude."""
+    values = output.double().nan_to_num(0.0, 0.0, 0.0)
+    moves = values.diff(dim=axis).abs()
+    movement = moves.max().item() if moves.numel() else 0.0
+    magnitude = values.abs().max().item() if values.numel() else 0.0
+    accuracy = 1e-4 if output.dtype in (torch.float32, torch.float64) else 100 * torch.finfo(output.dtype).eps
+    return max(accuracy * movement, 100 * torch.finfo(torch.float32).eps * magnitude)
+
+
+def assert_same(made: Tensor, wanted: Tensor, axis: int, what: str) -> None:
+    """Equal shapes, equal non-finite entries, and finite ones within the tolerance."""
+    assert made.shape == wanted.shape, f"{what}: {tuple(made.shape)} elements came, {tuple(wanted.shape)} are due"
+    assert made.dtype == wanted.dtype, f"{what}: {made.dtype} came, {wanted.dtype} is due"
+    if not wanted.is_floating_point():
+        assert torch.equal(made, wanted), what
+        return
+    finite = wanted.isfinite()
+    assert torch.equal(made[~finite].nan_to_num(7.0), wanted[~finite].nan_to_num(7.0)), f"{what}: non-finite entries"
+    error = (made.double() - wanted.double())[finite].abs()
+    worst = error.max().item() if error.numel() else 0.0
+    assert worst <= tolerance(wanted, axis), f"{what}: off by {worst:.3g}, {tolerance(wanted, axis):.3g} is allowed"
+
+
+def leaves_of(reference: Reference, video: Tensor) -> list[Tensor]:
+    with torch.no_grad():
+        return [leaf for leaf in pytree.tree_leaves(reference(video.clone())) if isinstance(leaf, Tensor)]
+
+
+def determined_counts(
+    reference: Reference, video: Tensor, frames: int, axes: Sequence[Axis], *, time_axis: int = 2, poison: bool = True
+) -> list[int] | None:
+    """How many leading elements of each output the first ``frames`` frames settle, asked of the original.
+
+    Settled: it is there and the same when the video ends after these frames, and stays finite when all later ones
+    are NaN. None where the original takes no video of so few frames.
+    """
+    try:
+        cut = leaves_of(reference, video.narrow(time_axis, 0, frames))
+    except (RuntimeError, IndexError):
+        return None
+    whole = leaves_of(reference, video)
+    if poison and frames < video.shape[time_axis]:
+        poisoned = video.clone()
+        poisoned.narrow(time_axis, frames, video.shape[time_axis] - frames).fill_(torch.nan)
+        later = leaves_of(reference, poisoned)
+    else:
+        later = whole
+    return [
+        _settled(short, full, poisoned_one, axis.dim)
+        for short, full, poisoned_one, axis in zip(cut, whole, later, axes, strict=True)
+    ]
+
+
+def _settled(short: Tensor, full: Tensor, poisoned: Tensor, axis: int) -> int:
+    allowed = tolerance(full, axis)
+
+    def is_settled(n: int) -> bool:
+        one, other, third = (tensor.select(axis, n) for tensor in (short, full, poisoned))
+        same = torch.allclose(one.double(), other.double(), rtol=0.0, atol=allowed, equal_nan=True)
+        return same and torch.equal(other.isfinite(), third.isfinite())
+
+    return len(list(takewhile(is_settled, range(min(short.shape[axis], full.shape[axis])))))
+
+
+def check_ticks(
+    reference: Reference,
+    video: Tensor,
+    ticks: Sequence[Sequence[int]],
+    axes: Sequence[Axis],
+    *,
+    time_axis: int = 2,
+    poison: bool = True,
+) -> None:
+    """Every element comes at the first tick at which the original's answer is settled, never later or earlier."""
+    for frames in range(1, video.shape[time_axis] + 1):
+        counts = determined_counts(reference, video, frames, axes, time_axis=time_axis, poison=poison)
+        if counts is None or frames == video.shape[time_axis]:
+            continue
+        came = [sum(tick < frames for tick in one) for one in ticks]
+        assert came == counts, f"after {frames} frames {came} elements came, {counts} are settled"
+
+
+def check_law(
+    model: nn.Module,
+    clip: Sequence[int],
+    *,
+    lengths: Sequence[int] = (),
+    batch: int = 1,
+    time_axis: int = 2,
+    reference: Reference | None = None,
+    stacked: bool = False,
+    poison: bool = True,
+    alive: bool = True,
+    seed: int = 0,
+    **options: Any,
+) -> Network:
+    """Compile the model and hold its stream against the original, by value, tick and count.
+
+    Args:
+        clip: the shape of the example clip.
+        lengths: frames of the videos; the ticks are checked on the longest.
+        reference: what the stream must give; the model itself, if None.
+        stacked: outputs are windows, stacked on axis 1.
+        poison: NaN reaches whatever reads it.
+    """
+    example = wandering_video(clip, time_axis=time_axis, seed=seed + 1)
+    if alive:
+        make_alive(model, example, seed=seed)
+    net = co3d_compile.compile(model, example.clone(), time_axis=time_axis, **options)
+    assert not any(output.approximations for output in net.plan.outputs), "the law is for what is exact"
+    reference = reference or model
+    frames = clip[time_axis]
+    lengths = sorted(lengths) or [frames, frames + 5]
+    axes = axes_of(reference, example, time_axis=time_axis, stacked=stacked)
+    whole = _video(clip, lengths[-1], batch, time_axis, seed)
+    longest = check_video(net, reference, whole, axes, time_axis=time_axis)
+    if batch == 1:
+        check_ticks(reference, whole, longest.ticks, axes, time_axis=time_axis, poison=poison)
+    for length in lengths[:-1]:
+        shorter = check_video(net, reference, whole.narrow(time_axis, 0, length), axes, time_axis=time_axis)
+        for one, other in zip(shorter.ticks, longest.ticks, strict=True):
+            count = min(len(one), len(other))
+            assert one[:count] == other[:count], "an element's tick depends on where the video ends"
+    return net
+
+
+def _video(clip: Sequence[int], frames: int, batch: int, time_axis: int, seed: int) -> Tensor:
+    shape = list(clip)
+    shape[time_axis] = frames
+    if time_axis:
+        shape[0] = batch
+    return wandering_video(shape, time_axis=time_axis, seed=seed + 2)
+
+
+def check_video(
+    net: Network, reference: Reference, video: Tensor, axes: Sequence[Axis], *, time_axis: int = 2
+) -> Streamed:
+    """Values and counts on one video: forward in one go, forward in chunks, stream."""
+    batch = video.shape[0] if time_axis else 1
+    frames = video.shape[time_axis]
+    wanted = [axis.apart(leaf, batch) for leaf, axis in zip(leaves_of(reference, video), axes, strict=True)]
+    for options in ({}, {"chunk": CHUNKS[frames % len(CHUNKS)]}):
+        made = [axis.apart(leaf, batch) for leaf, axis in zip(_forward(net, video, options), axes, strict=True)]
+        for place, (one, other, axis) in enumerate(zip(made, wanted, axes, strict=True)):
+            assert_same(one, other, axis.along, f"forward {options}, {frames} frames, output {place}")
+    streamed = stream_video(net, video, axes, time_axis=time_axis)
+    for place, (came, other, axis) in enumerate(zip(streamed.outputs, wanted, axes, strict=True)):
+        one = other.narrow(axis.along, 0, 0) if came is None else came
+        assert_same(one, other, axis.along, f"stream, {frames} frames, output {place}")
+    return streamed
+
+
+def _forward(net: Network, video: Tensor, options: dict[str, int]) -> list[Tensor]:
+    with torch.no_grad():
+        return [leaf for leaf in pytree.tree_leaves(net.forward(video, **options)) if isinstance(leaf, Tensor)]
