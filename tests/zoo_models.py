@@ -1,0 +1,138 @@
+"""Published networks by name, without trained weights, at the published size or at any other."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class ZooModel:
+    """One network.
+
+    Attributes:
+        make: the model for clips of so many frames of such a size (a head's pool may depend on both).
+        frames, size: as published.
+    """
+
+    make: Callable[[int, int], nn.Module]
+    frames: int
+    size: int
+
+    def build(self, frames: int | None = None, size: int | None = None) -> nn.Module:
+        return self.make(frames or self.frames, size or self.size).eval()
+
+    def clip(self, frames: int | None = None, size: int | None = None) -> tuple[int, ...]:
+        side = size or self.size
+        return (1, 3, frames or self.frames, side, side)
+
+
+def trunk(model: nn.Module) -> nn.Module:
+    """The network up to its head: what stands before the pool over the whole clip."""
+    if hasattr(model, "blocks"):
+        return nn.Sequential(*list(model.blocks)[:-1])
+    if hasattr(model, "features"):
+        return model.features
+    return nn.Sequential(model.stem, model.layer1, model.layer2, model.layer3, model.layer4)
+
+
+def _torchvision(name: str) -> Callable[[int, int], nn.Module]:
+    def make(frames: int, size: int) -> nn.Module:
+        return getattr(_torchvision_video(), name)(weights=None)
+
+    return make
+
+
+_library: list[Any] = []
+
+
+def _torchvision_video() -> Any:
+    """torchvision without its compiled part, which is for other builds of torch, and missed at import."""
+    if not _library:
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _library.append(library)
+    from torchvision.models import video
+
+    return video
+
+
+def _pytorchvideo(module: str) -> Any:
+    """One of its modules of builders, quietly: importing them warns of torch.jit."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module(f"pytorchvideo.models.{module}")
+
+
+def _x3d(depth_factor: float) -> Callable[[int, int], nn.Module]:
+    def make(frames: int, size: int) -> nn.Module:
+        return _pytorchvideo("x3d").create_x3d(
+            input_clip_length=frames, input_crop_size=size, depth_factor=depth_factor, model_num_class=400
+        )
+
+    return make
+
+
+def _resnet(temporal_stride: int = 1, **options: Any) -> Callable[[int, int], nn.Module]:
+    def make(frames: int, size: int) -> nn.Module:
+        side = ceil(size / 32)
+        pool = (frames // temporal_stride, side, side)
+        return _pytorchvideo("resnet").create_resnet(model_num_class=400, head_pool_kernel_size=pool, **options)
+
+    return make
+
+
+def _csn(frames: int, size: int) -> nn.Module:
+    side = ceil(size / 16)
+    return _pytorchvideo("csn").create_csn(model_num_class=400, head_pool_kernel_size=(ceil(frames / 8), side, side))
+
+
+def _r2plus1d(frames: int, size: int) -> nn.Module:
+    side = ceil(size / 32)
+    return _pytorchvideo("r2plus1d").create_r2plus1d(
+        model_num_class=400, head_pool_kernel_size=(ceil(frames / 4), side, side)
+    )
+
+
+# temporal kernels as in the SlowFast repository's I3D_8x8_R50
+_I3D = _resnet(
+    temporal_stride=2,
+    stem_conv_kernel_size=(5, 7, 7),
+    stage1_pool=nn.MaxPool3d,
+    stage_conv_a_kernel_size=(
+        (3, 1, 1),
+        [(3, 1, 1), (1, 1, 1)],
+        [(3, 1, 1), (1, 1, 1)],
+        [(1, 1, 1), (3, 1, 1)],
+    ),
+)
+_C2D = _resnet(
+    temporal_stride=2,
+    stem_conv_kernel_size=(1, 7, 7),
+    stage1_pool=nn.MaxPool3d,
+    stage_conv_a_kernel_size=((1, 1, 1),) * 4,
+)
+
+ZOO: dict[str, ZooModel] = {
+    "r3d_18": ZooModel(_torchvision("r3d_18"), 16, 112),
+    "mc3_18": ZooModel(_torchvision("mc3_18"), 16, 112),
+    "r2plus1d_18": ZooModel(_torchvision("r2plus1d_18"), 16, 112),
+    "s3d": ZooModel(_torchvision("s3d"), 64, 224),
+    "x3d_xs": ZooModel(_x3d(2.2), 4, 160),
+    "x3d_s": ZooModel(_x3d(2.2), 13, 160),
+    "x3d_m": ZooModel(_x3d(2.2), 16, 224),
+    "x3d_l": ZooModel(_x3d(5.0), 16, 312),
+    "slow": ZooModel(_resnet(stem_conv_kernel_size=(1, 7, 7)), 8, 256),
+    "c2d": ZooModel(_C2D, 8, 224),
+    "i3d": ZooModel(_I3D, 8, 224),
+    "csn": ZooModel(_csn, 32, 224),
+    "r2plus1d": ZooModel(_r2plus1d, 16, 224),
+}
