@@ -1,7 +1,8 @@
-"""What users call: ``compile`` a model."""
+"""What users call: ``compile`` a model, ``load`` a compiled one."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
+from co3d_compile.artifact import read_artifact
 from co3d_compile.capture.capture import capture
 from co3d_compile.capture.clip import ClipArgument, read_clip
 from co3d_compile.errors import ApproximationError, InputError
@@ -63,6 +65,15 @@ def compile(
         _require_exact(plan)
     weights = Weights({**program.tensors, **program.state}, trainable=program.trainable, kept=frozenset(program.state))
     return Network(plan, weights)
+
+
+def load(path: str | os.PathLike[str]) -> Network:
+    """The network that ``Network.save`` or co3d-compile wrote, on the CPU. Runs no code and needs no model source.
+
+    Raises:
+        ArtifactError: there is no such file, it is damaged, truncated, not one of ours, or of a later format.
+    """
+    return Network(*read_artifact(path))
 
 
 def _dtype_and_device(model: nn.Module | ExportedProgram) -> tuple[torch.dtype, torch.device]:

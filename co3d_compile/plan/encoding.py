@@ -8,7 +8,7 @@ from enum import Enum
 from functools import cache
 from math import isfinite
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
 import torch
 
@@ -76,7 +76,8 @@ def _encode(value: Any, kind: Any) -> Json:
             inner = _member_of(kind, tuple)
             return [_encode(entry, _entry_kind(inner, place)) for place, entry in enumerate(value)]
         case _ if is_dataclass(value):
-            types = _field_types(type(value))
+            made_of: type = type(value)
+            types = _field_types(made_of)
             return {name: _encode(getattr(value, name), declared) for name, declared in types.items()}
         case _:
             return value
@@ -158,9 +159,7 @@ def _is_written_as(given: Json, member: Any) -> bool:
         case None:
             return member is NoneType
         case dict():
-            return _is_container(member, Mapping) or (
-                is_dataclass(member) and given.keys() == _field_types(member).keys()
-            )
+            return _is_container(member, Mapping) or _has_fields(member, given)
         case list():
             return _is_container(member, tuple)
         case str():
@@ -169,6 +168,10 @@ def _is_written_as(given: Json, member: Any) -> bool:
             return member is type(given) or member is float
         case _:
             return False
+
+
+def _has_fields(kind: Any, given: dict[str, Json]) -> bool:
+    return isinstance(kind, type) and is_dataclass(kind) and _field_types(cast(type, kind)).keys() == given.keys()
 
 
 def _refuse(given: Json, kind: Any, place: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterator, Mapping
 
 from torch import Tensor, nn
 
@@ -11,21 +11,29 @@ class Weights(nn.Module):
     """Tensors under their dotted names.
 
     Args:
-        tensors: by name; copied.
+        tensors: by name; copied. Names of one tensor (tied weights) stay names of one tensor.
         trainable: names of parameters; the others are buffers.
         kept: names that belong into ``state_dict``; other buffers are not persistent.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], *, trainable: frozenset[str], kept: frozenset[str]) -> None:
         super().__init__()
+        trained = {storage_key(tensors[name]) for name in trainable if name in tensors}
+        copies: dict[Hashable, Tensor] = {}
         for name, tensor in tensors.items():
-            *places, leaf = name.split(".")
-            owner = self._owner(places)
-            copy = tensor.detach().clone()
-            if name in trainable:
-                owner._parameters[leaf] = nn.Parameter(copy, requires_grad=copy.is_floating_point())
-            else:
-                owner.register_buffer(leaf, copy, persistent=name in kept)
+            key = storage_key(tensor)
+            if key not in copies:
+                copy = tensor.detach().clone()
+                copies[key] = nn.Parameter(copy, requires_grad=copy.is_floating_point()) if key in trained else copy
+            self._place(name, copies[key], kept=name in kept or name in trainable)
+
+    def _place(self, name: str, tensor: Tensor, *, kept: bool) -> None:
+        *places, leaf = name.split(".")
+        owner = self._owner(places)
+        if isinstance(tensor, nn.Parameter) and kept:
+            owner._parameters[leaf] = tensor
+        else:
+            owner.register_buffer(leaf, tensor, persistent=kept)
 
     def find(self, name: str) -> Tensor:
         """The tensor under a dotted name."""
@@ -35,6 +43,13 @@ class Weights(nn.Module):
         found = owner._buffers[leaf] if tensor is None else tensor
         assert found is not None
         return found
+
+    def named(self) -> Iterator[tuple[str, Tensor]]:
+        """All tensors, tied ones under each name, in an order that gives an equal tree back."""
+        for prefix, module in self.named_modules():
+            for leaf, tensor in (*module._parameters.items(), *module._buffers.items()):
+                assert tensor is not None
+                yield f"{prefix}.{leaf}" if prefix else leaf, tensor
 
     def _owner(self, places: list[str]) -> nn.Module:
         owner: nn.Module = self
@@ -50,3 +65,10 @@ class Weights(nn.Module):
     def version(self) -> int:
         """Grows when any tensor is written to."""
         return sum(tensor._version for tensor in (*self.parameters(), *self.buffers()))
+
+
+def storage_key(tensor: Tensor) -> Hashable:
+    """Equal for two tensors that are one in memory."""
+    if not tensor.data_ptr():
+        return id(tensor)
+    return tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()
