@@ -45,36 +45,32 @@ def trunk(model: nn.Module) -> nn.Module:
 
 def _torchvision(name: str) -> Callable[[int, int], nn.Module]:
     def make(frames: int, size: int) -> nn.Module:
-        return getattr(_torchvision_video(), name)(weights=None)
+        return getattr(_published("torchvision.models.video"), name)(weights=None)
 
     return make
 
 
-_library: list[Any] = []
+def _published(module: str) -> Any:
+    """A module of torchvision or pytorchvideo, quietly: importing them warns of torch.jit.
 
-
-def _torchvision_video() -> Any:
-    """torchvision without its compiled part, which is for other builds of torch, and missed at import."""
+    torchvision's compiled part is for other builds of torch; its Python part misses these operators at import.
+    """
     if not _library:
         library = torch.library.Library("torchvision", "FRAGMENT")
         library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         _library.append(library)
-    from torchvision.models import video
-
-    return video
-
-
-def _pytorchvideo(module: str) -> Any:
-    """One of its modules of builders, quietly: importing them warns of torch.jit."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return importlib.import_module(f"pytorchvideo.models.{module}")
+        return importlib.import_module(module)
+
+
+_library: list[torch.library.Library] = []
 
 
 def _x3d(depth_factor: float) -> Callable[[int, int], nn.Module]:
     def make(frames: int, size: int) -> nn.Module:
-        return _pytorchvideo("x3d").create_x3d(
+        return _published("pytorchvideo.models.x3d").create_x3d(
             input_clip_length=frames, input_crop_size=size, depth_factor=depth_factor, model_num_class=400
         )
 
@@ -85,19 +81,23 @@ def _resnet(temporal_stride: int = 1, **options: Any) -> Callable[[int, int], nn
     def make(frames: int, size: int) -> nn.Module:
         side = ceil(size / 32)
         pool = (frames // temporal_stride, side, side)
-        return _pytorchvideo("resnet").create_resnet(model_num_class=400, head_pool_kernel_size=pool, **options)
+        return _published("pytorchvideo.models.resnet").create_resnet(
+            model_num_class=400, head_pool_kernel_size=pool, **options
+        )
 
     return make
 
 
 def _csn(frames: int, size: int) -> nn.Module:
     side = ceil(size / 16)
-    return _pytorchvideo("csn").create_csn(model_num_class=400, head_pool_kernel_size=(ceil(frames / 8), side, side))
+    return _published("pytorchvideo.models.csn").create_csn(
+        model_num_class=400, head_pool_kernel_size=(ceil(frames / 8), side, side)
+    )
 
 
 def _r2plus1d(frames: int, size: int) -> nn.Module:
     side = ceil(size / 32)
-    return _pytorchvideo("r2plus1d").create_r2plus1d(
+    return _published("pytorchvideo.models.r2plus1d").create_r2plus1d(
         model_num_class=400, head_pool_kernel_size=(ceil(frames / 4), side, side)
     )
 
