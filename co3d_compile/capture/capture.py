@@ -26,12 +26,21 @@ def capture(model: nn.Module | ExportedProgram, clip: Clip, time_axis: int | Seq
     Raises:
         CaptureError: it cannot be traced, or the graph does not compute what the model does.
     """
-    captured = from_exported(model) if isinstance(model, ExportedProgram) else capture_graph(model, clip)
-    canonicalise(captured.graph)
-    program = _program(captured, model, clip, time_axis)
+    program = trace(model, clip, time_axis)
     if isinstance(model, nn.Module):
         _compare(program, model, clip)
     return program
+
+
+def trace(model: nn.Module | ExportedProgram, clip: Clip, time_axis: int | Sequence[int] | None = None) -> Program:
+    """The program of a model, not yet compared with it.
+
+    Raises:
+        CaptureError: it cannot be traced.
+    """
+    captured = from_exported(model) if isinstance(model, ExportedProgram) else capture_graph(model, clip)
+    canonicalise(captured.graph)
+    return _program(captured, model, clip, time_axis)
 
 
 def _program(
@@ -92,6 +101,8 @@ def _rate(longest: int, length: int) -> int:
 
 
 def _compare(program: Program, model: nn.Module, clip: Clip) -> None:
+    if any(tensor.is_meta for tensor in clip.tensors):
+        return  # shapes without numbers: there is an analysis to make, and nothing to compare
     with evaluating(model), quiet():
         for seed in (1, 2):
             sample = clip.random(seed)
