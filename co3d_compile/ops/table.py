@@ -17,6 +17,7 @@ from co3d_compile.ops.reduction import Reduction
 from co3d_compile.ops.resampling import PixelShuffle, Upsample
 from co3d_compile.ops.shape import Expand, Permute, Repeat, Squeeze, Transpose, Unsqueeze, View
 from co3d_compile.ops.slicing import IndexSelect, Scatter, Select, Slice, Split
+from co3d_compile.ops.unfolding import Unfold
 
 RULES: tuple[Operation, ...] = (
     Convolution(),
@@ -49,6 +50,7 @@ RULES: tuple[Operation, ...] = (
     Filled(),
     Upsample(),
     PixelShuffle(),
+    Unfold(),
 )
 
 POINTWISE = Pointwise()
