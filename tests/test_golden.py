@@ -1,0 +1,109 @@
+"""The numbers of golden.json, to the unit.
+
+Networks are built and compiled on the meta device: shapes decide these numbers, and no frame is computed.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import co3d_compile
+from co3d_compile.report.data import Report
+from tests.zoo_models import ZOO, trunk
+
+GOLDEN: dict[str, Any] = json.loads((Path(__file__).parent / "golden.json").read_text())
+
+pytestmark = pytest.mark.slow
+
+NETWORKS = {
+    "X3D-S 13x160": "x3d_s",
+    "X3D-M 16x224": "x3d_m",
+    "X3D-L 16x312": "x3d_l",
+    "CoSlow 8x256": "slow",
+    "Slow-8x8-R50 8x256": "slow",
+    "CoI3D 8x224": "i3d",
+    "I3D-R50 8x224": "i3d",
+    "torchvision r3d_18": "r3d_18",
+    "torchvision r2plus1d_18": "r2plus1d_18",
+    "torchvision mc3_18": "mc3_18",
+    "torchvision s3d": "s3d",
+    "pytorchvideo X3D-S": "x3d_s",
+    "pytorchvideo Slow": "slow",
+    "pytorchvideo I3D": "i3d",
+    "pytorchvideo CSN": "csn",
+    "pytorchvideo R(2+1)D": "r2plus1d",
+}
+
+
+def rows(table: str) -> list[Any]:
+    """A table's rows as test parameters."""
+    entries = GOLDEN[table].items()
+    return [pytest.param(name, numbers, id=name) for name, numbers in entries if name not in ("columns", "comment")]
+
+
+def network(name: str) -> str:
+    """The network of a row: the one whose name the row's begins with."""
+    return next(NETWORKS[known] for known in NETWORKS if name.startswith(known))
+
+
+@cache
+def report_of(name: str) -> Report:
+    model = ZOO[name]
+    with torch.device("meta"):
+        return co3d_compile.compile(model.build(), torch.empty(model.clip())).report
+
+
+@pytest.mark.parametrize(("name", "numbers"), rows("receptive_field"))
+def test_receptive_field_padding_delay_and_steady_tick(name: str, numbers: list[int]) -> None:
+    (output,) = report_of(network(name)).outputs
+
+    assert [output.receptive_field, output.padding, output.delay, output.steady_tick] == numbers
+
+
+@pytest.mark.parametrize(("name", "numbers"), rows("trunks"))
+def test_receptive_field_padding_and_stride_of_trunks(name: str, numbers: list[int]) -> None:
+    model = ZOO[network(name)]
+    with torch.device("meta"):
+        clip = torch.empty(model.clip(frames=16, size=64))
+        report = co3d_compile.compile(trunk(model.build()), clip).report
+    (output,) = report.outputs
+
+    assert [output.receptive_field, output.padding, output.stride] == numbers
+    assert output.exact is (report.totals.gates == 0)
+
+
+@pytest.mark.parametrize(("name", "numbers"), rows("macs"))
+def test_macs_per_clip_and_per_frame(name: str, numbers: list[int]) -> None:
+    totals = report_of(network(name)).totals
+
+    assert [totals.clip_macs, totals.macs_per_frame] == numbers
+
+
+def test_i3d_computes_most_on_the_ticks_that_emit() -> None:
+    report = report_of("i3d")
+    (output,) = report.outputs
+
+    assert report.totals.period == 2
+    assert report.totals.macs_by_phase[output.delay % 2] == 5613305856
+    assert report.totals.macs_by_phase[(output.delay + 1) % 2] == 1489223680
+
+
+def test_x3d_names_every_gate_as_approximate() -> None:
+    (output,) = report_of("x3d_s").outputs
+
+    assert len(output.approximations) == 15
+    assert all("each frame" in approximation.reason for approximation in output.approximations)
+
+
+def test_layers_add_up_to_the_totals() -> None:
+    report = report_of("slow")
+
+    assert sum(layer.macs_share for layer in report.layers) == pytest.approx(1)
+    assert sum(layer.state_share for layer in report.layers) == pytest.approx(1)
+    assert sum(layer.clip_macs for layer in report.layers) == report.totals.clip_macs
