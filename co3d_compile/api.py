@@ -63,7 +63,7 @@ def compile(
     plan = compile_program(program, window=window, policy=policy, start=start)
     if strict:
         _require_exact(plan)
-    weights = Weights({**program.tensors, **program.state}, trainable=program.trainable, kept=frozenset(program.state))
+    weights = Weights({**program.state, **program.tensors}, trainable=program.trainable, kept=frozenset(program.state))
     return Network(plan, weights)
 
 

@@ -24,14 +24,14 @@ import torch
 from safetensors import SafetensorError
 
 from co3d_compile.errors import ArtifactError
-from co3d_compile.plan.encoding import decode_plan, encode_plan
+from co3d_compile.plan.encoding import PLAN_FILE, decode_plan, encode_plan
 from co3d_compile.plan.plan import Plan
 from co3d_compile.plan.structure import require_plain_structure
 from co3d_compile.runtime.weight_files import decode_weights, encode_weights
 from co3d_compile.runtime.weights import Weights
 
 FORMAT = 1
-PLAN, WEIGHTS, TENSORS, REPORT, META = "plan.json", "weights.json", "weights.safetensors", "report.json", "meta.json"
+WEIGHTS, TENSORS, REPORT, META = "weights.json", "weights.safetensors", "report.json", "meta.json"
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """One network gives one file, byte for byte, whenever it is written (the earliest time that a zip can hold)."""
 
@@ -46,7 +46,7 @@ def write_artifact(path: str | os.PathLike[str], plan: Plan, weights: Weights, r
         require_plain_structure(structure)
     tensors, described = encode_weights(weights)
     members = {
-        PLAN: _json(encode_plan(plan)),
+        PLAN_FILE: _json(encode_plan(plan)),
         WEIGHTS: _json(described),
         TENSORS: tensors,
         REPORT: _json(report),
@@ -67,7 +67,7 @@ def read_artifact(path: str | os.PathLike[str]) -> tuple[Plan, Weights]:
         ArtifactError: there is no such file, it is damaged, truncated, not one of ours, or of a later format.
     """
     members = _checked(path, _read_members(path))
-    plan = decode_plan(_parsed(path, members[PLAN]))
+    plan = decode_plan(_parsed(path, members[PLAN_FILE]))
     for structure in (plan.in_structure, plan.structure):
         require_plain_structure(structure)
     try:
@@ -75,11 +75,6 @@ def read_artifact(path: str | os.PathLike[str]) -> tuple[Plan, Weights]:
     except SafetensorError as failure:
         raise _damaged(path, f"its weights cannot be read ({failure})") from failure
     return plan, weights
-
-
-def is_artifact(names: list[str]) -> bool:
-    """Whether a zip with these members is a compiled file."""
-    return {PLAN, META} <= set(names)
 
 
 def compiler_version() -> str:
@@ -163,7 +158,7 @@ def _checked(path: str | os.PathLike[str], members: dict[str, bytes]) -> dict[st
     sums = meta.get("sha256")
     if not isinstance(sums, dict):
         raise _damaged(path, "it has no checksums")
-    for name in (PLAN, WEIGHTS, TENSORS, REPORT):
+    for name in (PLAN_FILE, WEIGHTS, TENSORS, REPORT):
         if name not in members:
             raise _damaged(path, f"{name} is missing")
         if hashlib.sha256(members[name]).hexdigest() != sums.get(name):

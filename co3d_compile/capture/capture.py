@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 
 from co3d_compile.capture.clip import Clip
 from co3d_compile.capture.export import Captured, capture_graph, evaluating, from_exported, quiet
+from co3d_compile.capture.programs import exported_for
 from co3d_compile.capture.vocabulary import canonicalise
 from co3d_compile.errors import CaptureError
 from co3d_compile.program.interpret import run_graph
@@ -38,7 +39,10 @@ def trace(model: nn.Module | ExportedProgram, clip: Clip, time_axis: int | Seque
     Raises:
         CaptureError: it cannot be traced.
     """
-    captured = from_exported(model) if isinstance(model, ExportedProgram) else capture_graph(model, clip)
+    if isinstance(model, (ExportedProgram, torch.jit.ScriptModule)):
+        captured = from_exported(exported_for(model, clip))
+    else:
+        captured = capture_graph(model, clip)
     canonicalise(captured.graph)
     return _program(captured, model, clip, time_axis)
 
@@ -85,7 +89,7 @@ def _time_axis(tensor: Tensor, given: int | None) -> int:
         return given
     if tensor.dim() != 5:
         raise CaptureError(
-            f"which axis of the clip of shape {tuple(tensor.shape)} is time? Only 5-D clips are (N, C, T, H, W) unless told\n"
+            f"which axis of the clip of shape {tuple(tensor.shape)} is time? A 5-D clip is taken as (N, C, T, H, W)\n"
             "  try: time_axis=, or --time-axis"
         )
     return 2

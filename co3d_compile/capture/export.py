@@ -67,8 +67,10 @@ def from_exported(exported: ExportedProgram) -> Captured:
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Eval mode for a while, module by module put back."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
+    # a frozen TorchScript module has no mode left
+    modes = {module: module.training for module in model.modules() if hasattr(module, "training")}
+    if modes:
+        model.eval()
     try:
         yield
     finally:

@@ -25,6 +25,10 @@ from co3d_compile.plan.operators import require_callable
 from co3d_compile.plan.plan import Plan
 
 
+PLAN_FILE = "plan.json"
+"""Its name in a compiled file; no other kind of model file holds one."""
+
+
 def encode_plan(plan: Plan) -> dict[str, Json]:
     """The plan as what ``json.dumps`` takes; ``decode_plan`` gives an equal plan back.
 
