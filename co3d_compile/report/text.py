@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich import box
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -9,6 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from co3d_compile.report.data import LayerReport, OutputReport, Report, Totals
+
+PATH_WIDTH = 30
 
 
 def render_report(report: Report) -> RenderableType:
@@ -21,17 +25,29 @@ def render_report(report: Report) -> RenderableType:
 
 
 def _output(output: OutputReport) -> RenderableType:
+    title = f"Output {output.name}" if output.name != "output" else "Output"
+    return _headed(title, Group(_clock(output), *_approximations(output)))
+
+
+def _clock(output: OutputReport) -> Table:
     table = _facts()
     _add(table, "made by", output.path or "the top level", f"shape {_shape(output.shape)} for the clip")
-    _add(table, "law", "exact" if output.exact else "approximate")
-    for approximation in output.approximations:
-        _add(table, "", approximation.path, approximation.reason)
-    _add(table, "stride", f"{_stride(output)} ticks")
+    _add(table, "law", "exact" if output.exact else "approximate", "" if output.exact else "where and why: below")
+    _add(table, "stride", f"{_stride(output)} ticks" if output.stride > 1 else "every tick")
     _add(table, "delay", f"{output.delay} ticks", _formula(output.formulas.delay))
     _add(table, "receptive field", f"{output.receptive_field} frames", _formula(output.formulas.receptive_field))
     _add(table, "steady from tick", f"{output.steady_tick}", _formula(output.formulas.steady_tick))
-    _add(table, "aggregated padding", f"{output.padding} frames", "stripped in the middle of the stream")
-    return _headed(f"Output {output.name}" if output.name != "output" else "Output", table)
+    _add(table, "aggregated padding", f"{output.padding} frames", "none in mid-stream")
+    return table
+
+
+def _approximations(output: OutputReport) -> Iterator[RenderableType]:
+    """Each reason once, above the modules that it holds for."""
+    for reason in dict.fromkeys(entry.reason for entry in output.approximations):
+        yield Text(f"approximate: {reason}")
+        for entry in output.approximations:
+            if entry.reason == reason:
+                yield Text(f"  {entry.path}", overflow="fold")
 
 
 def _totals(totals: Totals, start: str) -> RenderableType:
@@ -59,11 +75,11 @@ def _layers(layers: tuple[LayerReport, ...]) -> RenderableType:
     for layer in layers:
         if layer.macs_per_frame or layer.state_bytes or layer.padding:
             table.add_row(*_layer_cells(layer))
-    return _headed("Layers, MACs per frame and bytes of state", table)
+    return _headed("Layers: clock, padding in frames, MACs per frame, bytes of state", table)
 
 
 def _layer_cells(layer: LayerReport) -> tuple[RenderableType, ...]:
-    name = Text.assemble((layer.path or layer.name, "bold"), f" {layer.operation}")
+    name = Text.assemble((_broken(layer.path or layer.name), "bold"), f" {layer.operation}")
     macs = (_scaled(layer.macs_per_frame), f"{layer.macs_share:.1%}") if layer.macs_per_frame else ("", "")
     state = (_scaled(layer.state_bytes), f"{layer.state_share:.1%}") if layer.state_bytes else ("", "")
     return (name, _stride(layer), str(layer.delay), str(layer.padding) if layer.padding else "", *macs, *state)
@@ -94,6 +110,12 @@ def _formula(written: str) -> str:
 
 def _stride(clocked: OutputReport | LayerReport) -> str:
     return str(clocked.stride) if clocked.elements == 1 else f"{clocked.stride}/{clocked.elements}"
+
+
+def _broken(path: str) -> str:
+    """A long path on two lines, broken at a dot: the layers' column is so wide on a terminal of 80 columns."""
+    cut = path.rfind(".", 0, PATH_WIDTH) + 1
+    return path if len(path) <= PATH_WIDTH or not cut else f"{path[:cut]}\n  {path[cut:]}"
 
 
 def _shape(shape: tuple[int, ...]) -> str:
