@@ -26,6 +26,10 @@ class View(Operation):
         given = "shape" if "shape" in arguments else "size"
         return {**arguments, given: list(block.layouts[0].running_shape(block.elements, block.batch))}
 
+    def run(self, arguments: Mapping[str, Any], block: Block) -> Any:
+        # reshape, not view: an element may lie in memory otherwise than the clip did
+        return arguments["self"].reshape(arguments["shape" if "shape" in arguments else "size"])
+
 
 class Permute(Operation):
     targets = ("aten.permute.default",)
