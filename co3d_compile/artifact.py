@@ -60,6 +60,17 @@ def write_artifact(path: str | os.PathLike[str], plan: Plan, weights: Weights, r
         ) from failure
 
 
+def require_writable(path: str | os.PathLike[str]) -> None:
+    """Find out before the long work that its result has no place to go.
+
+    Raises:
+        ArtifactError: the path is a folder, or lies in none that can be written to.
+    """
+    folder = Path(path).absolute().parent
+    if Path(path).is_dir() or not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise ArtifactError(f"{path}: cannot be written\n  try: a file in a folder that exists and may be written to")
+
+
 def read_artifact(path: str | os.PathLike[str]) -> tuple[Plan, Weights]:
     """The plan and weights of a compiled file.
 

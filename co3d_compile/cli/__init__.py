@@ -1,0 +1,1 @@
+"""The commands: arguments and printing, no logic."""
