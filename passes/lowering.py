@@ -93,7 +93,7 @@ def _plan_node(node: fx.Node) -> PlanNode:
         outputs=_output_names(node),
         macs=macs // batch,
         clip_macs=macs // batch * elements,
-        resizable=flow.resizable and flow.way is Way.COLLAPSE,
+        resizable=flow.resizable and flow.way is not Way.GATE,
     )
 
 

@@ -126,8 +126,6 @@ def _written_out(value: object) -> object:
 
 
 def _with_policy(node: fx.Node, flow: Flow, gates: Mapping[str, Gate], window: int | None) -> Flow:
-    if flow.way is not Way.COLLAPSE:
-        return flow
     gate = gates.get(node.name)
     if gate is not None:
         layouts = _gate_layouts(node, flow)
@@ -136,7 +134,7 @@ def _with_policy(node: fx.Node, flow: Flow, gates: Mapping[str, Gate], window: i
     if flow.taps.count == 1:
         return replace(flow, resizable=False)
     if window is not None and flow.resizable:
-        return replace(flow, taps=Taps(sliding_map(window), window))
+        return replace(flow, taps=replace(flow.taps, index=sliding_map(window), count=window))
     return flow
 
 

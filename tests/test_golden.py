@@ -94,6 +94,15 @@ def test_i3d_computes_most_on_the_ticks_that_emit() -> None:
     assert report.totals.macs_by_phase[(output.delay + 1) % 2] == 1489223680
 
 
+def test_x3d_for_any_head_pool() -> None:
+    """golden.json: receptive field = pool + 4 + 2N, padding = 2 + N, of N = 26 residual blocks."""
+    (output,) = report_of("x3d_s").outputs
+
+    assert output.formulas.receptive_field == f"W + {4 + 2 * 26}"
+    assert output.formulas.delay == f"W + {4 + 2 * 26 - (2 + 26) - 1}"
+    assert output.formulas.steady_tick == f"W + {4 + 2 * 26 - 1}"
+
+
 def test_x3d_names_every_gate_as_approximate() -> None:
     (output,) = report_of("x3d_s").outputs
 

@@ -58,6 +58,18 @@ class TwoPools(nn.Module):
         return {"pooled": pooled, "frames": far}
 
 
+class FixedPool(nn.Module):
+    """A pool of a fixed kernel that spans the clip, as X3D's head has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(2, 4, 3, stride=(2, 1, 1), padding=1)
+        self.pool = nn.AvgPool3d((3, 4, 4), stride=1)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return self.pool(self.conv(clip)).flatten(1)
+
+
 class Gated(nn.Module):
     """Squeeze-and-excitation."""
 
@@ -177,7 +189,7 @@ def test_a_report_of_another_version_or_damaged_is_refused(change: dict[str, obj
 
 
 @pytest.mark.parametrize("window", [1, 2, 5, 64])
-@pytest.mark.parametrize("model", [Classifier(), Classifier(stride=2), TwoPools()])
+@pytest.mark.parametrize("model", [Classifier(), Classifier(stride=2), TwoPools(), FixedPool()])
 def test_formulas_give_what_a_compilation_at_another_window_says(model: nn.Module, window: int) -> None:
     plan = co3d_compile.compile(model, (1, 2, 6, 4, 4)).plan
     formulas, wanted = Formulas(plan), report_of(model, window=window)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -26,8 +27,9 @@ class Pool(Operation):
         if axis is None or (kernel[axis], stride[axis], padding[axis]) == (1, 1, 0):
             return alone(result)
         if kernel[axis] == layout.time == stride[axis] > 1 and padding[axis] == 0:
-            return collapsed(result.without(Mark.TIME), width=layout.time, still=True)
-        return windowed(
+            resizable = spans_clip(call.arguments, layout, axis, count)
+            return collapsed(result.without(Mark.TIME), width=layout.time, still=True, resizable=resizable)
+        flow = windowed(
             result,
             kernel=kernel[axis],
             stride=stride[axis],
@@ -38,6 +40,7 @@ class Pool(Operation):
             ceil_mode=call["ceil_mode"],
             divisor=self.divisor(call.arguments),
         )
+        return replace(flow, resizable=spans_clip(call.arguments, layout, axis, count))
 
     def divisor(self, arguments: Mapping[str, Any]) -> Divisor:
         return Divisor.KERNEL
@@ -49,7 +52,10 @@ class Pool(Operation):
             return arguments
         padding = _per_axis(arguments, "padding", count)
         stripped = [0 if place == axis else pad for place, pad in enumerate(padding)]
-        return {**arguments, "padding": stripped}
+        kernel = list(_per_axis(arguments, "kernel_size", count))
+        if spans_clip(arguments, block.reads, axis, count):
+            kernel[axis] = block.width - block.elements + 1
+        return {**arguments, "kernel_size": kernel, "padding": stripped}
 
 
 class MaxPool(Pool):
@@ -67,6 +73,13 @@ class AveragePool(Pool):
         if not arguments["count_include_pad"]:
             return Divisor.VALID
         return Divisor.PADDED if arguments["ceil_mode"] else Divisor.KERNEL
+
+
+def spans_clip(arguments: Mapping[str, Any], layout: Layout, axis: int, count: int) -> bool:
+    """The pool takes all elements of the clip together, so that it takes a window of another width as well."""
+    kernel, stride, padding, dilation = (_per_axis(arguments, name, count)[axis] for name in GEOMETRY)
+    scaled = arguments.get("divisor_override") is not None
+    return kernel == layout.time > 1 and stride in (1, kernel) and (padding, dilation, scaled) == (0, 1, False)
 
 
 GEOMETRY = ("kernel_size", "stride", "padding", "dilation")
