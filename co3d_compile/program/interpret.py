@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import Tensor, fx
@@ -12,18 +12,35 @@ from co3d_compile.program.program import Program, with_nodes_replaced
 
 def run_graph(program: Program, inputs: Sequence[Tensor]) -> list[Tensor]:
     """The flat outputs for a clip of the shape that was captured."""
+    values = _all_values(program, inputs)
+    return [values[node] for node in program.output_nodes]
+
+
+def graph_values(program: Program, inputs: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor that the graph computes, by name of its node, in order."""
+    for node, value in _all_values(program, inputs).items():
+        if node.op == "call_function" and isinstance(value, Tensor):
+            yield node.name, value
+
+
+def call_node(program: Program, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
+    """What one call gives for values of the nodes that it reads."""
+
+    def value_of(operand: fx.Node) -> Any:
+        return program.tensors[str(operand.target)] if operand.op == "get_attr" else values[operand]
+
+    args = with_nodes_replaced(node.args, value_of)
+    kwargs = {name: with_nodes_replaced(value, value_of) for name, value in node.kwargs.items()}
+    assert callable(node.target)
+    return node.target(*args, **kwargs)
+
+
+def _all_values(program: Program, inputs: Sequence[Tensor]) -> dict[fx.Node, Any]:
     values: dict[fx.Node, Any] = {}
     left = iter(inputs)
     for node in program.graph.nodes:
-        match node.op:
-            case "placeholder":
-                values[node] = next(left)
-            case "get_attr":
-                values[node] = program.tensors[node.target]
-            case "call_function":
-                args = with_nodes_replaced(node.args, values.__getitem__)
-                kwargs = {name: with_nodes_replaced(value, values.__getitem__) for name, value in node.kwargs.items()}
-                values[node] = node.target(*args, **kwargs)
-            case "output":
-                return [values[result] for result in node.args[0]]
-    return []
+        if node.op == "placeholder":
+            values[node] = next(left)
+        elif node.op == "call_function":
+            values[node] = call_node(program, node, values)
+    return values

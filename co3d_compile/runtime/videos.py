@@ -30,7 +30,7 @@ def read_video(plan: Plan, video: Any) -> tuple[list[Tensor], int]:
         wanted = plan.length(one.value, ticks)
         if tensor.shape[one.time_axis] != wanted:
             raise FrameError(
-                f"input {one.value} has {tensor.shape[one.time_axis]} frames, not {wanted}: every {one.rate}. of {ticks}\n"
+                f"input {one.value} has {tensor.shape[one.time_axis]} frames, not {wanted} of {ticks}\n"
                 "  try: take all inputs from one video"
             )
     return tensors, batch

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+
+from torch import Tensor
 
 from co3d_compile.plan.plan import Firing, Plan
 from co3d_compile.runtime.eager.kernels import Kernel, kernels_for
 from co3d_compile.runtime.eager.statics import static_results
 from co3d_compile.runtime.runner import Lookup
 from co3d_compile.runtime.state import Element, Emitted, State
+
+Watch = Callable[[str, int, Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,12 @@ class EagerEngine:
         )
         return Ready(kernel, reads, kernel.outputs, firing.element, self.plan.rate(node.outputs[0]))
 
-    def step(self, frames: Sequence[Element], state: State) -> tuple[list[Emitted], State]:
+    def step(self, frames: Sequence[Element], state: State, watch: Watch | None = None) -> tuple[list[Emitted], State]:
         """Take one tick.
 
         Args:
             frames: per input its element, or None where it has none at this tick or the video is over.
+            watch: told of every element as it is made (value, number, element).
 
         Returns:
             Per output the elements that come out, and the next state.
@@ -63,10 +68,10 @@ class EagerEngine:
         elements: dict[str, tuple[Element, ...]] = dict(state.histories)
         for place, name in self._due_inputs[phase]:
             elements[name] = (*elements.get(name, ()), frames[place])
-        if state.frames is None and state.tick >= self.plan.steady_tick:
+        if watch is None and state.frames is None and state.tick >= self.plan.steady_tick:
             self._fire(self._schedule[phase], elements, state.batch)
         else:
-            self._fire_at_ends(phase, turns, elements, state)
+            self._fire_at_ends(phase, turns, elements, state, watch)
         return self._emitted(phase, turns, elements), self._advanced(state, elements)
 
     def _fire(self, firings: Sequence[Ready], elements: dict[str, tuple[Element, ...]], batch: int) -> None:
@@ -76,7 +81,9 @@ class EagerEngine:
             for name, result in zip(firing.outputs, firing.kernel.run(taps, batch), strict=True):
                 elements[name] = (*elements.get(name, ()), result)
 
-    def _fire_at_ends(self, phase: int, turns: int, elements: dict[str, tuple[Element, ...]], state: State) -> None:
+    def _fire_at_ends(
+        self, phase: int, turns: int, elements: dict[str, tuple[Element, ...]], state: State, watch: Watch | None
+    ) -> None:
         """Near the ends: elements that the original does not have are None, and readers see their padding."""
         for firing in self._schedule[phase]:
             n = firing.element + turns * firing.rate
@@ -87,6 +94,8 @@ class EagerEngine:
                 results = firing.kernel.run_at_ends(taps, state.batch, n, length)
             for name, result in zip(firing.outputs, results, strict=True):
                 elements[name] = (*elements.get(name, ()), result)
+                if watch is not None and result is not None:
+                    watch(name, n, result)
 
     def _exists(self, name: str, n: int, state: State) -> bool:
         return n >= 0 and (state.frames is None or n < self.plan.length(name, state.frames))

@@ -1,0 +1,108 @@
+"""The stream's side: every element that it makes; and the measure of how well one tensor agrees."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from math import inf
+
+import torch
+from torch import Tensor
+
+from co3d_compile.plan.plan import Value
+from co3d_compile.runtime.frames import read_frames
+from co3d_compile.runtime.module import StreamingModule
+from co3d_compile.runtime.start import last_tick
+from co3d_compile.runtime.state import State
+from co3d_compile.verification.result import Comparison
+
+ROUNDING = {torch.float64: 64, torch.float32: 64, torch.bfloat16: 8, torch.float16: 16}
+"""Units in the last place of the largest value by which sums taken in another order may differ."""
+
+OF_MOVEMENT = 1e-4
+"""Of how far the original's output moves between elements: the law's tolerance."""
+
+OF_MOVEMENT_INSIDE = 1e-3
+"""The same for a tensor inside: a saturating gate, for one, magnifies the rounding of what it reads."""
+
+Elements = dict[str, dict[int, Tensor]]
+"""Per value its elements by number."""
+
+
+def stream_elements(network: StreamingModule, video: Sequence[Tensor], frames: int) -> Elements:
+    """Push a video frame by frame through flush; keep every element of every value."""
+    elements: Elements = defaultdict(dict)
+
+    def watch(name: str, n: int, element: Tensor) -> None:
+        elements[name][n] = element.clone()
+
+    plan = network.plan
+    state = network.initial_state(plan.values[plan.inputs[0].value].layout.batch)
+    nothing: list[Tensor | None] = [None] * len(plan.inputs)
+    while state.tick <= max(frames - 1, last_tick(plan, frames)):
+        if state.tick == frames:
+            state = network.end(state)
+        due = _frames_at(network, video, state) if 0 <= state.tick < frames else nothing
+        _, state = network.engine.step(due, state, watch)
+    return elements
+
+
+def _frames_at(network: StreamingModule, video: Sequence[Tensor], state: State) -> Sequence[Tensor | None]:
+    inputs = network.plan.inputs
+    frame = [
+        tensor.select(one.time_axis, state.tick // one.rate) if state.tick % one.rate == 0 else None
+        for one, tensor in zip(inputs, video, strict=True)
+    ]
+    return read_frames(network.plan, frame, state)
+
+
+class Tally:
+    """How well one value agrees with the original, element by element."""
+
+    def __init__(self, value: Value, against: str) -> None:
+        self._value = value
+        self._against = against
+        self._seen: set[int] = set()
+        self._previous: tuple[int, Tensor] | None = None
+        self._difference = 0.0
+        self._movement = 0.0
+        self._largest = 0.0
+        self.expected = 0
+
+    def compare(self, n: int, original: Tensor, streamed: Tensor | None) -> None:
+        """One element, in the order of their numbers."""
+        self.expected += 1
+        if self._previous is not None and self._previous[0] == n - 1:
+            self._movement = max(self._movement, _distance(original, self._previous[1]))
+        self._previous = (n, original)
+        finite = original[original.isfinite()]
+        self._largest = max(self._largest, finite.abs().max().item() if finite.numel() else 0.0)
+        if streamed is not None and streamed.shape == original.shape:
+            self._seen.add(n)
+            self._difference = max(self._difference, _distance(original, streamed))
+
+    def extra(self, numbers: Iterable[int]) -> None:
+        """Elements that the original does not have."""
+        if list(numbers):
+            self._difference = inf
+
+    def comparison(self, name: str, *, inside: bool = False) -> Comparison:
+        eps = torch.finfo(self._value.dtype).eps if self._value.dtype.is_floating_point else 0.0
+        rounding = ROUNDING.get(self._value.dtype, 0) * eps * self._largest
+        return Comparison(
+            name=name,
+            path=self._value.path,
+            against=self._against,
+            elements=len(self._seen),
+            expected=self.expected,
+            difference=self._difference,
+            movement=self._movement,
+            tolerance=max((OF_MOVEMENT_INSIDE if inside else OF_MOVEMENT) * self._movement, rounding),
+        )
+
+
+def _distance(one: Tensor, other: Tensor) -> float:
+    """The largest difference; infinite where only one of the two is a number. Equal infinities agree."""
+    same = (one == other) | (one.isnan() & other.isnan())
+    apart = torch.where(same, torch.zeros_like(one), one - other).abs().double()
+    return apart.nan_to_num(nan=inf).max().item() if apart.numel() else 0.0

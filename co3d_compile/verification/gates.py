@@ -1,0 +1,125 @@
+"""The original with its gates made as the stream makes them: per frame, or from the last frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, fx
+
+from co3d_compile.layout import Layout
+from co3d_compile.ops.flow import Way
+from co3d_compile.plan.plan import Plan, PlanNode
+from co3d_compile.program.interpret import call_node
+from co3d_compile.program.program import Program
+from co3d_compile.runtime.elements import block_length, joined_elements, part_of_block
+from co3d_compile.verification.recording import put_in_place
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One collapse that is broadcast back: where it reads, under which policy."""
+
+    node: fx.Node
+    plan: PlanNode
+    source: fx.Node
+    layout: Layout
+
+    def window(self, source: Tensor, n: int, batch: int) -> Tensor:
+        """What the gate of element n is made from: the clip standing still at n, or the elements up to n."""
+        taps = self.plan.taps
+        if taps.partial:
+            first = max(0, n - taps.count + 1)
+            return part_of_block(source, self.layout, batch, first, n + 1 - first)
+        still = part_of_block(source, self.layout, batch, n, 1)
+        return joined_elements([still] * self.layout.time, self.layout, batch)
+
+
+class GatedJoins:
+    """The nodes at which a gate meets the stream again, and what they give element by element.
+
+    Args:
+        record: finds what the running original computed for a node of the graph, by name.
+    """
+
+    def __init__(self, plan: Plan, program: Program, record: Callable[[str], Tensor]) -> None:
+        self._plan = plan
+        self._program = program
+        self._record = record
+        nodes = {node.name: node for node in program.graph.nodes}
+        self._gates = {nodes[one.name]: _gate(plan, nodes[one.name], one) for one in plan.nodes if one.way is Way.GATE}
+        self._behind = self._behind_gates()
+        self.joins = [node for node in program.calls if self._is_join(node)]
+
+    @property
+    def sources(self) -> set[str]:
+        """Nodes whose results must be on record."""
+        return {gate.source.name for gate in self._gates.values()}
+
+    @property
+    def behind(self) -> set[str]:
+        """Nodes that the original computes once a clip, and the stream for every element."""
+        return {node.name for node in self._behind}
+
+    def result(self, node: fx.Node, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """A join's result, each element with its own gate."""
+        layout = self._plan.values[node.name].layout
+        batch = layout.batch
+        operands = list(node.all_input_nodes)
+        stream = next(place for place, operand in enumerate(operands) if operand not in self._behind)
+        whole = args[stream]
+        parts = []
+        for n in range(block_length(whole, layout, batch)):
+            values = {operand: self._gate_at(operand, n, batch) for operand in operands if operand in self._behind}
+            given = [
+                part_of_block(whole, layout, batch, n, 1).clone() if place == stream else values[operands[place]]
+                for place in range(len(operands))
+            ]
+            parts.append(func(*given, *args[len(operands) :], **kwargs))
+        return put_in_place(func, args, joined_elements(parts, layout, batch))
+
+    def _gate_at(self, node: fx.Node, n: int, batch: int) -> Any:
+        known: dict[fx.Node, Any] = {}
+
+        def value_of(wanted: fx.Node) -> Any:
+            if wanted not in known:
+                gate = self._gates.get(wanted)
+                if gate is not None:
+                    inputs = {gate.source: gate.window(self._record(gate.source.name), n, batch)}
+                else:
+                    inputs = {one: value_of(one) for one in wanted.all_input_nodes if one.op != "get_attr"}
+                known[wanted] = call_node(self._program, wanted, inputs)
+            return known[wanted]
+
+        return value_of(node)
+
+    def _behind_gates(self) -> set[fx.Node]:
+        behind: set[fx.Node] = set()
+        for node in self._program.calls:
+            streams = [one for one in node.all_input_nodes if self._streams(one)]
+            if node in self._gates or (streams and all(one in behind for one in streams)):
+                behind.add(node)
+        return behind
+
+    def _is_join(self, node: fx.Node) -> bool:
+        inputs = [one for one in node.all_input_nodes if self._streams(one)]
+        return any(one in self._behind for one in inputs) and not all(one in self._behind for one in inputs)
+
+    def _streams(self, node: fx.Node) -> bool:
+        value = self._plan.values.get(node.name)
+        return value is not None and value.timing is not None
+
+
+def _gate(plan: Plan, node: fx.Node, one: PlanNode) -> Gate:
+    source = next(operand for operand in node.all_input_nodes if operand.op != "get_attr")
+    return Gate(node, one, source, plan.values[source.name].layout)
+
+
+def replacements_of(joins: GatedJoins, calls: Mapping[str, int]) -> dict[int, Any]:
+    """By number of the original's call: the joins, gated element by element."""
+
+    def replacing(node: fx.Node) -> Any:
+        return lambda func, args, kwargs: joins.result(node, func, args, kwargs)
+
+    return {calls[node.name]: replacing(node) for node in joins.joins if node.name in calls}

@@ -1,0 +1,69 @@
+"""Find, for the nodes of the captured graph, the call of the running model that computes the same tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from co3d_compile.program.interpret import graph_values
+from co3d_compile.program.program import Program
+from co3d_compile.verification.recording import Watch, fingerprint
+
+Fingerprint = tuple[tuple[int, ...], torch.dtype, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Calls of the original, in order, and which of them computes which node of the graph.
+
+    Attributes:
+        operators: the original's operator calls on a clip.
+        calls: node name to the number of its call.
+    """
+
+    operators: list[str]
+    calls: dict[str, int]
+
+
+def match_calls(program: Program, run: Callable[[Sequence[Tensor]], Any], clip: Sequence[Tensor]) -> Matching:
+    """Run graph and model on one clip, and match equal tensors in order.
+
+    Args:
+        run: calls the original on flat tensors.
+    """
+    seen: list[Fingerprint | None] = []
+
+    def note(number: int, name: str, result: Tensor) -> None:
+        seen.extend([None] * (number - len(seen)))
+        seen.append(fingerprint(result) if result.is_floating_point() and result.numel() else None)
+
+    with Watch(note) as watch:
+        run(clip)
+    calls: dict[str, int] = {}
+    last = -1
+    for name, value in graph_values(program, clip):
+        if not value.is_floating_point() or not value.numel():
+            continue
+        found = _find(fingerprint(value), seen, last)
+        if found is not None:
+            calls[name] = found
+            last = max(last, found)
+    return Matching(watch.operators, calls)
+
+
+def _find(wanted: Fingerprint, seen: Sequence[Fingerprint | None], last: int) -> int | None:
+    places = [n for n, one in enumerate(seen) if one is not None and _same(one, wanted)]
+    later = [n for n in places if n > last]
+    found = later or places
+    return found[0] if found else None
+
+
+def _same(one: Fingerprint, other: Fingerprint) -> bool:
+    # graph and model run the same kernels; only the order of a sum inside one may differ
+    close = torch.finfo(one[1]).eps * 64
+    scale = max(one[2][1], other[2][1], 1e-30)
+    return one[:2] == other[:2] and all(abs(a - b) <= close * scale for a, b in zip(one[2], other[2], strict=True))

@@ -1,0 +1,156 @@
+"""What the original gives: on a whole video as far as it goes, and on every window with true neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from co3d_compile.layout import Layout
+from co3d_compile.ops.flow import Way
+from co3d_compile.plan.plan import Plan, PlanNode
+from co3d_compile.program.program import Program
+from co3d_compile.runtime.elements import block_length, part_of_block
+from co3d_compile.verification.gates import GatedJoins, replacements_of
+from co3d_compile.verification.matching import Matching
+from co3d_compile.verification.recording import Replacement, Watch, put_in_place
+
+Run = Callable[[Sequence[Tensor]], list[Tensor]]
+"""Calls the original on flat tensors and gives its output tensors flat."""
+
+
+@dataclass
+class Record:
+    """Results of the original's run on the whole video, by node.
+
+    Attributes:
+        stopped: why the original stopped before its end, or empty.
+    """
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    stopped: str = ""
+
+
+class Oracle:
+    """The original under observation.
+
+    Args:
+        run: calls the original.
+    """
+
+    def __init__(self, plan: Plan, program: Program, matching: Matching, run: Run) -> None:
+        self._plan = plan
+        self._matching = matching
+        self._run = run
+        self._current: dict[str, Tensor] = {}
+        self.gates = GatedJoins(plan, program, self._current.__getitem__)
+        self._nodes = {call: name for name, call in reversed(matching.calls.items())}
+        self._anchors = self._neighbour_readers()
+
+    def record(self, video: Sequence[Tensor]) -> Record:
+        """Run on the whole video; keep every tensor with time that the stream computes too."""
+        record = Record(self._current)
+        self._current.clear()
+        wanted = self._named_calls()
+
+        def note(number: int, operator: str, result: Tensor) -> None:
+            for name in wanted.get(number, ()):
+                self._current[name] = result.detach().clone()
+
+        try:
+            with Watch(note, replacements_of(self.gates, self._matching.calls), self._matching.operators):
+                self._run(video)
+        except Exception as stop:
+            record.stopped = str(stop).splitlines()[0] if str(stop) else type(stop).__name__
+        return Record(dict(self._current), record.stopped)
+
+    def windows(self, record: Record, clip: Sequence[Tensor], first_tick: int, ticks: int) -> dict[str, Tensor]:
+        """Run on one clip of ``ticks``, every convolution and pool replaced by its results from ``first_tick`` on.
+
+        Returns:
+            Values of nodes without time, and the outputs, by name.
+        """
+        made: dict[str, Tensor] = {}
+        wanted = self._named_calls(with_time=False)
+        self._current.clear()
+        for name in self.gates.sources & record.tensors.keys():
+            self._current[name] = record.tensors[name]
+
+        def note(number: int, operator: str, result: Tensor) -> None:
+            for name in wanted.get(number, ()):
+                made[name] = result.detach().clone()
+
+        replacements: dict[int, Replacement] = {}
+        for name in self._anchors & record.tensors.keys():
+            replacements[self._matching.calls[name]] = self._slice(record.tensors[name], name, first_tick, ticks)
+        with Watch(note, replacements):
+            outputs = self._run(clip)
+        made |= {output.value: value for output, value in zip(self._plan.outputs, outputs, strict=True)}
+        return made
+
+    def finite(self, video: Sequence[Tensor]) -> dict[str, list[bool]]:
+        """For each tensor with time: which of its elements hold no NaN, for a video that does."""
+        clean: dict[str, list[bool]] = {}
+        for name, tensor in self.record(video).tensors.items():
+            layout = self._plan.values[name].layout
+            count = block_length(tensor, layout, layout.batch)
+            clean[name] = [
+                not part_of_block(tensor, layout, layout.batch, n, 1).isnan().any().item() for n in range(count)
+            ]
+        return clean
+
+    def _slice(self, whole: Tensor, name: str, first_tick: int, ticks: int) -> Replacement:
+        value = self._plan.values[name]
+        assert value.timing is not None
+        count = value.timing.count(ticks)
+        # a branch that other outputs read may have fewer elements here; what it gives then is not compared
+        first = min(
+            int(first_tick / value.timing.clock.rate), block_length(whole, value.layout, value.layout.batch) - count
+        )
+
+        def replace(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+            part = part_of_block(whole, value.layout, value.layout.batch, first, count)
+            return put_in_place(func, args, part.clone())
+
+        return replace
+
+    def _neighbour_readers(self) -> set[str]:
+        """Convolutions, pools and whatever else reads neighbours in time, and the joins of gates."""
+        readers = {one.name for one in self._plan.nodes if one.way in (Way.WINDOW, Way.REINDEX) or _convolves(one)}
+        with_time = {name for name in readers if self._plan.values[name].has_time} - self.gates.behind
+        return (with_time | {node.name for node in self.gates.joins}) & self._matching.calls.keys()
+
+    def _named_calls(self, *, with_time: bool = True) -> dict[int, list[str]]:
+        named: dict[int, list[str]] = {}
+        for name, call in self._matching.calls.items():
+            value = self._plan.values.get(name)
+            if (
+                value is not None
+                and value.timing is not None
+                and value.has_time is with_time
+                and name not in self.gates.behind
+            ):
+                named.setdefault(call, []).append(name)
+        return named
+
+
+def _convolves(node: PlanNode) -> bool:
+    return node.target.startswith("aten.conv")
+
+
+def poisoned(video: Sequence[Tensor], time_axes: Sequence[int], rates: Sequence[int], tick: int) -> list[Tensor]:
+    """The video with NaN in every frame from ``tick`` on."""
+    spoiled = [tensor.clone() for tensor in video]
+    for tensor, axis, rate in zip(spoiled, time_axes, rates, strict=True):
+        first = -(-tick // rate)
+        tensor.narrow(axis, first, tensor.shape[axis] - first).fill_(torch.nan)
+    return spoiled
+
+
+def elements_of(tensor: Tensor, layout: Layout) -> list[Tensor]:
+    """A tensor's elements along time."""
+    count = block_length(tensor, layout, layout.batch)
+    return [part_of_block(tensor, layout, layout.batch, n, 1) for n in range(count)]

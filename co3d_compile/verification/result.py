@@ -1,0 +1,87 @@
+"""What a verification found, as data and as text."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+WHOLE = "the original on the whole video"
+WINDOWS = "the original on every window, its convolutions and pools replaced by their results on the whole video"
+GATED = " (its gates made under the same policy)"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One tensor of the network against the original's.
+
+    Attributes:
+        against: what it was compared with.
+        elements: how many elements were compared; ``expected`` is how many the original has.
+        difference: the largest absolute difference; infinite where an element is missing or not a number.
+        movement: how far the original's tensor moves from one element to the next, at most.
+        tolerance: what the difference may be: 1e-4 of the movement, and the rounding of the largest value.
+    """
+
+    name: str
+    path: str
+    against: str
+    elements: int
+    expected: int
+    difference: float
+    movement: float
+    tolerance: float
+
+    @property
+    def agrees(self) -> bool:
+        return self.elements == self.expected and self.difference <= self.tolerance
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path or '(top level)'} ({self.name}): differs by {self.difference:.3g} where {self.tolerance:.3g} "
+            f"is allowed; it moves by {self.movement:.3g}; {self.elements} of {self.expected} elements"
+        )
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The result of ``Network.verify``.
+
+    Attributes:
+        outputs: one comparison per output.
+        intermediates: every tensor inside the network that the original computes too, in order.
+        notes: what was not compared, and why.
+    """
+
+    frames: int
+    outputs: tuple[Comparison, ...]
+    intermediates: tuple[Comparison, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Every output was compared, and every tensor agrees."""
+        return bool(self.outputs) and all(one.agrees for one in (*self.outputs, *self.intermediates))
+
+    @property
+    def first_difference(self) -> Comparison | None:
+        """The first tensor, in the order of computation, that differs."""
+        return next((one for one in (*self.intermediates, *self.outputs) if not one.agrees), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "passed": self.passed}
+
+    def __str__(self) -> str:
+        verdict = "equal to the original" if self.passed else "DIFFERENT from the original"
+        lines = [f"{verdict} on a random video of {self.frames} frames, first frame through flush"]
+        lines += [f"  output {one.name}: {_figures(one)}\n    compared with {one.against}" for one in self.outputs]
+        lines.append(f"  {len(self.intermediates)} intermediate tensors compared element by element")
+        if self.first_difference is not None:
+            lines.append(f"  first difference: {self.first_difference}")
+        return "\n".join(lines + [f"  note: {note}" for note in self.notes])
+
+
+def _figures(one: Comparison) -> str:
+    return (
+        f"{one.elements} elements, largest difference {one.difference:.2g}; "
+        f"it moves by {one.movement:.2g} from one element to the next"
+    )
