@@ -22,7 +22,7 @@ class Head(nn.Module):
         self.post = nn.Conv3d(4, 3, 1)
 
     def forward(self, clip: Tensor) -> Tensor:
-        return self.post(self.pool(self.conv(clip))).flatten(1)
+        return self.post(self.pool(self.conv(clip))).mean((3, 4))
 
 
 AVERAGES = [nn.AvgPool3d((4, 5, 5), stride=1), nn.AvgPool3d((4, 5, 5)), nn.AdaptiveAvgPool3d(1)]
@@ -46,8 +46,8 @@ def test_every_pool_that_spans_the_clip_takes_another_width(pool: nn.Module, win
     whole = network.forward(video)
 
     assert [tick for tick, out in enumerate(came) if out is not None] == list(range(window, FRAMES + 1))
-    torch.testing.assert_close(torch.cat([out for out in came if out is not None]), wanted)
-    torch.testing.assert_close(whole.reshape(wanted.shape), wanted)
+    torch.testing.assert_close(torch.cat([out[..., 0] for out in came if out is not None]), wanted)
+    torch.testing.assert_close(whole[0].T if whole.dim() == 3 else whole[0, :, :, 0], wanted)
     assert network.report.outputs[0].delay == window
 
 

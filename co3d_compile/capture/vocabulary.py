@@ -54,6 +54,8 @@ REWRITTEN = {
     "aten.new_ones.default",
     "aten.new_full.default",
     "aten.copy.default",
+    "aten.view.default",
+    "aten._unsafe_view.default",
     "aten._assert_tensor_metadata.default",
 }
 
@@ -101,12 +103,17 @@ def _insert(graph: fx.Graph, node: fx.Node, target: Any, args: tuple[Any, ...], 
 
 def _first_of_several(graph: fx.Graph, node: fx.Node) -> None:
     items = list(node.users)
-    if any(item.args[1] != 0 and item.users for item in items):
+    if any(item.args[1] != 0 and item.users for item in items) or _is_adaptive_to_several(node):
         return
     made = _insert(graph, node, *_single(node), node.meta["val"][0])
     for item in items:
         _replace(graph, item, made)
     graph.erase_node(node)
+
+
+def _is_adaptive_to_several(node: fx.Node) -> bool:
+    """A maximum over boxes; over everything it is ``amax``."""
+    return "adaptive" in target_name(node) and set(bound_arguments(node)["output_size"]) != {1}
 
 
 def _single(node: fx.Node) -> tuple[Any, tuple[Any, ...]]:
@@ -129,7 +136,8 @@ def _single(node: fx.Node) -> tuple[Any, tuple[Any, ...]]:
             False,
         )
     if name.startswith("adaptive"):
-        return getattr(aten, name).default, tuple(node.args)
+        axes = [-1 - place for place in range(len(given["output_size"]))]
+        return aten.amax.default, (given["self"], axes, True)
     return getattr(aten, name.removesuffix("_with_indices")).default, tuple(node.args)
 
 
@@ -188,6 +196,12 @@ def _copied(graph: fx.Graph, node: fx.Node) -> None:
     _replace(graph, node, source)
 
 
+def _reshaped(graph: fx.Graph, node: fx.Node) -> None:
+    """Not a view: elements, and what loses its copies here, may lie in memory otherwise than the clip did."""
+    given = bound_arguments(node)
+    _replace(graph, node, _insert(graph, node, aten.reshape.default, (given["self"], given["size"])))
+
+
 _SPELLINGS: dict[str, Callable[[fx.Graph, fx.Node], None]] = {
     "conv1d": _numeric_padding,
     "conv2d": _numeric_padding,
@@ -201,4 +215,6 @@ _SPELLINGS: dict[str, Callable[[fx.Graph, fx.Node], None]] = {
     "new_ones": _filled,
     "new_full": _filled,
     "copy": _copied,
+    "view": _reshaped,
+    "_unsafe_view": _reshaped,
 }

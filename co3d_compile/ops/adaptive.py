@@ -16,7 +16,7 @@ class AdaptivePool(Operation):
     targets = (
         *(f"aten.adaptive_avg_pool{n}d.default" for n in (1, 2, 3)),
         *(f"aten._adaptive_avg_pool{n}d.default" for n in (2, 3)),
-        *(f"aten.adaptive_max_pool{n}d_values.default" for n in (1, 2, 3)),
+        *(f"aten.adaptive_max_pool{n}d.default" for n in (2, 3)),
     )
 
     def flow(self, call: Call) -> Flow:
@@ -25,9 +25,10 @@ class AdaptivePool(Operation):
         axis = time_axis(layout, count)
         result = spatial_layout(layout, count, call.shapes[0])
         if axis is None or result.time == layout.time > 1:
-            return alone(result)
+            return alone(*[result] * len(call.shapes))
         if result.time == 1:
-            return collapsed(result.without(Mark.TIME), width=layout.time, still=True, resizable=True)
+            results = [result.without(Mark.TIME)] * len(call.shapes)
+            return collapsed(*results, width=layout.time, still=True, resizable=True)
         raise Refused(
             f"an adaptive pool makes {result.time} elements of the clip's {layout.time}, wherever the clip ends",
             "pool over time with a fixed kernel and stride, or to one element",
