@@ -13,8 +13,7 @@ from co3d_compile.ops.operation import Block, Call, Operation, Refused, canonica
 class View(Operation):
     """Row-major regrouping; the layout follows the factors through it."""
 
-    targets = ("aten.view.default", "aten.reshape.default", "aten._unsafe_view.default")
-    sizes = "size"
+    targets = ("aten.reshape.default",)
 
     def flow(self, call: Call) -> Flow:
         try:
@@ -23,12 +22,7 @@ class View(Operation):
             raise Refused(str(split), "keep time as a dimension, or folded whole with the batch") from split
 
     def adapted(self, arguments: Mapping[str, Any], block: Block) -> Mapping[str, Any]:
-        given = "shape" if "shape" in arguments else "size"
-        return {**arguments, given: list(block.layouts[0].running_shape(block.elements, block.batch))}
-
-    def run(self, arguments: Mapping[str, Any], block: Block) -> Any:
-        # reshape, not view: an element may lie in memory otherwise than the clip did
-        return arguments["self"].reshape(arguments["shape" if "shape" in arguments else "size"])
+        return {**arguments, "shape": list(block.layouts[0].running_shape(block.elements, block.batch))}
 
 
 class Permute(Operation):
