@@ -36,21 +36,27 @@ class OutputStructure:
     def _due(self, value: Value, came: Emitted, batch: int) -> Tensor | None:
         if not came:
             return None
-        elements = [element for _, element in came]
+        elements = _written_out(value, came, batch)
         if not value.has_time:
             return elements[0] if len(elements) == 1 else torch.stack(elements, _stacking_axis(value.layout))
         return joined_elements(elements, value.layout, batch)
 
     def _all(self, value: Value, came: Emitted, batch: int) -> Tensor:
-        elements = [element for _, element in came]
+        elements = _written_out(value, came, batch)
         if value.has_time:
-            empty = torch.empty(value.layout.running_shape(0, batch), dtype=value.dtype)
+            empty = torch.empty(value.layout.solid().running_shape(0, batch), dtype=value.dtype)
             return joined_elements(elements, value.layout, batch) if elements else empty
         axis = _stacking_axis(value.layout)
         if elements:
             return torch.stack(elements, axis)
-        shape = list(value.layout.running_shape(1, batch))
+        shape = list(value.layout.solid().running_shape(1, batch))
         return torch.empty([*shape[:axis], 0, *shape[axis:]], dtype=value.dtype)
+
+
+def _written_out(value: Value, came: Emitted, batch: int) -> list[Tensor]:
+    """The elements; what is kept at size 1 inside the network, because it only broadcasts, has its full size."""
+    shape = value.layout.solid().running_shape(1, batch)
+    return [element if tuple(element.shape) == shape else element.expand(shape) for _, element in came]
 
 
 def _stacking_axis(layout: Layout) -> int:
