@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from co3d_compile.program.program import Program, with_nodes_replaced
+from co3d_compile.program.program import Program, is_getitem, with_nodes_replaced
 
 
 def run_graph(program: Program, inputs: Sequence[Tensor]) -> list[Tensor]:
@@ -17,10 +17,14 @@ def run_graph(program: Program, inputs: Sequence[Tensor]) -> list[Tensor]:
 
 
 def graph_values(program: Program, inputs: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor that the graph computes, by name of its node, in order."""
+    """Every tensor that the graph computes, by its name in the plan, in order; of several outputs the first."""
     for node, value in _all_values(program, inputs).items():
-        if node.op == "call_function" and isinstance(value, Tensor):
+        if node.op != "call_function" or is_getitem(node):
+            continue
+        if isinstance(value, Tensor):
             yield node.name, value
+        elif isinstance(value, (tuple, list)) and value:
+            yield f"{node.name}.0", value[0]
 
 
 def call_node(program: Program, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
