@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from co3d_compile.capture.export import quiet
+
 SIZE = re.compile(r"[\w\s(),='+\-*/<>]*")
 SIZE_WORDS = re.compile(
     r"[su]\d+|\d+|Symbol|Integer|Rational|Add|Mul|Pow|Max|Min|Mod|FloorDiv|CeilDiv|CleanDiv|PythonMod"
@@ -33,7 +35,8 @@ def code_in_archive(archive: zipfile.ZipFile) -> str:
 
 def _is_plain(content: bytes) -> bool:
     try:
-        torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+        with quiet():
+            torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
     except (pickle.UnpicklingError, RuntimeError, EOFError):
         return not content
     return True

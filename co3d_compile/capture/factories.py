@@ -22,7 +22,8 @@ def build_model(factory: str) -> nn.Module:
     make = _found(factory)
     if not callable(make):
         raise ModelFileError(
-            f"{factory}: a {type(make).__name__} cannot be called\n  try: a function or class that makes the model"
+            f"{factory}: an object of type {type(make).__name__} cannot be called\n"
+            "  try: a function or class that makes the model"
         )
     try:
         model = make()
@@ -33,7 +34,7 @@ def build_model(factory: str) -> nn.Module:
         ) from failure
     if not isinstance(model, nn.Module):
         raise ModelFileError(
-            f"{factory}: returns a {type(model).__name__}, not a torch.nn.Module\n"
+            f"{factory}: returns an object of type {type(model).__name__}, not a torch.nn.Module\n"
             "  try: a function without arguments that makes the model"
         )
     return model

@@ -181,14 +181,16 @@ def _read_pickle(path: Path, factory: str | None, trust_pickle: bool) -> LoadedM
 
 def _unpickled(path: Path, trust_pickle: bool) -> Any:
     try:
-        return torch.load(path, weights_only=True, map_location="cpu")
+        with quiet():
+            return torch.load(path, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as failure:
         if not trust_pickle:
             raise _untrusted(path, "it holds pickled objects besides tensors") from failure
     except (RuntimeError, EOFError, ValueError) as failure:
         raise _damaged(path, failure) from failure
     try:
-        return torch.load(path, weights_only=False, map_location="cpu")
+        with quiet():
+            return torch.load(path, weights_only=False, map_location="cpu")
     except Exception as failure:  # unpickling runs the file's code and imports the model's
         raise ModelFileError(
             f"{path}: cannot be unpickled: {type(failure).__name__}: {_first_line(failure)}\n"
@@ -204,7 +206,7 @@ def _weights_in(path: Path, content: Any) -> dict[str, Tensor]:
             if candidate and all(isinstance(entry, Tensor) for entry in candidate.values()):
                 return candidate
     raise ModelFileError(
-        f"{path}: holds a {type(content).__name__}, neither a model nor weights\n  try: one of {KINDS}"
+        f"{path}: holds an object of type {type(content).__name__}, neither a model nor weights\n  try: one of {KINDS}"
     )
 
 
