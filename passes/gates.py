@@ -36,10 +36,15 @@ def resolve_gates(program: Program, policy: Mapping[str, GatePolicy]) -> dict[st
 
 
 def _gate(node: fx.Node, policy: Mapping[str, GatePolicy]) -> Gate:
-    chosen = next((name for pattern, name in policy.items() if _matches(pattern, path_of(node))), "frame")
+    chosen = next((name for pattern, name in policy.items() if _matches(pattern, _place(node))), "frame")
     if chosen not in POLICIES:
-        raise InputError(f"{path_of(node)}: no policy is called {chosen!r}\n  try: one of {', '.join(POLICIES)}")
+        raise InputError(f"{_place(node)}: no policy is called {chosen!r}\n  try: one of {', '.join(POLICIES)}")
     return Gate(chosen, flow_of(node).taps.count)
+
+
+def _place(node: fx.Node) -> str:
+    """The module path; at the top level, which has none, the node's own name."""
+    return path_of(node) or node.name
 
 
 def _matches(pattern: str, path: str) -> bool:
@@ -47,7 +52,7 @@ def _matches(pattern: str, path: str) -> bool:
 
 
 def _require_all_used(program: Program, gates: Mapping[str, Gate], policy: Mapping[str, GatePolicy]) -> None:
-    paths = [path_of(node) for node in program.calls if node.name in gates]
+    paths = [_place(node) for node in program.calls if node.name in gates]
     for pattern in policy:
         if not any(_matches(pattern, path) for path in paths):
             listed = ", ".join(sorted(set(paths))) or "none"
