@@ -106,16 +106,16 @@ def _compiled(console: Console, model: MovementNet, path: Path) -> Network:
 
 def _print_predictions(console: Console, comparison: Comparison, path: Path, each: int | None) -> None:
     console.rule("predictions")
-    every = -(-len(comparison.clips) // ROWS)
+    rows = range(0, len(comparison.clips), -(-len(comparison.clips) // ROWS))
     table = Table(
-        title=f"{path.name}: every {every}. of {len(comparison.stream)} predictions",
+        title=f"{path.name}: {len(rows)} of {len(comparison.stream)} predictions",
         caption="clip by clip: the original as it is, on a sliding window\n"
         "true neighbours: the original's layers on the whole video, its head on each window; gates per frame",
     )
     headers = ("clip", "came out at", "in the video", "clip by clip", "true neighbours", "stream")
     for header in headers if each else (*headers[:2], *headers[3:]):
         table.add_column(header)
-    for n in range(0, len(comparison.clips), every):
+    for n in rows:
         table.add_row(*_row(comparison, n, each))
     console.print(table)
 
