@@ -24,14 +24,19 @@ def read_frames(plan: Plan, frame: Any, state: State) -> list[Tensor | None]:
 
 
 def _per_input(plan: Plan, frame: Any) -> list[Tensor | None]:
-    if isinstance(frame, Tensor):
-        return [frame] * len(plan.inputs)
-    if not isinstance(frame, (list, tuple)) or len(frame) != len(plan.inputs):
-        count = len(frame) if isinstance(frame, (list, tuple)) else type(frame).__name__
+    if not isinstance(frame, (list, tuple)):
+        return [_tensor(frame)] * len(plan.inputs)
+    if len(frame) != len(plan.inputs):
         raise FrameError(
-            f"the network takes {len(plan.inputs)} inputs, not {count}\n  try: one frame per input, or one for all"
+            f"the network takes {len(plan.inputs)} inputs, not {len(frame)}\n  try: one frame per input, or one for all"
         )
-    return list(frame)
+    return [None if given is None else _tensor(given) for given in frame]
+
+
+def _tensor(frame: object) -> Tensor:
+    if isinstance(frame, Tensor):
+        return frame
+    raise FrameError(f"the frame is an object of type {type(frame).__name__}\n  try: a tensor, with torch.as_tensor")
 
 
 def _element(plan: Plan, one: PlanInput, frame: Tensor | None, state: State) -> Tensor | None:
