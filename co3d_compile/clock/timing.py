@@ -16,19 +16,11 @@ class IndexMap:
         first: output index to the first element read.
         last: output index to the last element read.
         length: number of input elements to number of output elements.
-        held: elements beyond ``last`` that must exist before the output may come out, where the original cuts
-            elements off at the end.
     """
 
     first: Periodic
     last: Periodic
     length: Periodic
-    held: int = 0
-
-    @property
-    def due(self) -> Periodic:
-        """Output index to the element at whose tick the output comes out."""
-        return self.last + self.held
 
 
 SAME = IndexMap(IDENTITY, IDENTITY, IDENTITY)
@@ -54,7 +46,7 @@ def window_map(
 def pad_map(before: int, after: int) -> IndexMap:
     """Constant padding in time: ``n - before``; negative numbers cut elements off."""
     shift = affine(1, -before)
-    return IndexMap(shift, shift, affine(1, before + after), held=max(0, -after))
+    return IndexMap(shift, shift, affine(1, before + after))
 
 
 def sliding_map(width: int) -> IndexMap:
@@ -124,12 +116,20 @@ def timing_after(readings: Sequence[tuple[Timing, IndexMap]]) -> Timing:
 
     The inputs' elements must come at one rate (``meets`` tells).
     """
+    length = _shortest_length(tuple(reading.length.after(timing.length) for timing, reading in readings))
+    clocks = tuple(timing.clock.after(reading.last) for timing, reading in readings)
     return Timing(
-        clock=maximum(tuple(timing.clock.after(reading.due) for timing, reading in readings)),
+        # where elements are cut off at the end, one is there to be cut until the video is longer
+        clock=maximum((*clocks, _existence(length))),
         lo=minimum(tuple(timing.lo.after(reading.first) for timing, reading in readings)),
         hi=maximum(tuple(timing.hi.after(reading.last) for timing, reading in readings)),
-        length=_shortest_length(tuple(reading.length.after(timing.length) for timing, reading in readings)),
+        length=length,
     )
+
+
+def _existence(length: Periodic) -> Periodic:
+    """Element to the tick from which on every video has it."""
+    return Periodic(len(length.offsets), tuple(length.count_through(n) - 1 for n in range(length.step)))
 
 
 def _shortest_length(lengths: tuple[Periodic, ...]) -> Periodic:

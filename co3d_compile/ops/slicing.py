@@ -113,7 +113,7 @@ def _time_slice(call: Call, result: Layout) -> Flow:
         )
     cut = -end if end is not None and end < 0 else 0
     index = affine(step, start)
-    return reindexed(result, IndexMap(index, index, floor_ratio(step - 1 - start - cut, step), cut), 0.0)
+    return reindexed(result, IndexMap(index, index, floor_ratio(step - 1 - start - cut, step)), 0.0)
 
 
 def _require_whole(dim: Dim) -> None:

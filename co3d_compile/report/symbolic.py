@@ -33,7 +33,7 @@ class Formulas:
         for node in plan.nodes:
             for name in node.outputs:
                 if name in self._resized:
-                    self._delays[name] = self._latest(node, self.delay, node.taps.index.due(0))
+                    self._delays[name] = self._latest(node, self.delay, node.taps.index.last(0))
                     self._reaches[name] = self._latest(node, self._reach, node.taps.index.last(0))
 
     def delay(self, value: str) -> sympy.Expr:
