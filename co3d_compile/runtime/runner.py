@@ -37,6 +37,12 @@ class NodeRunner:
         self.reads: Layout = (with_time or [value.layout for value in streams] or list(self.layouts))[0]
         self.reads_whole_elements = len(with_time) < len(streams)
 
+    @property
+    def takes_operands_as_they_are(self) -> bool:
+        """No operand is expanded before the operator sees it."""
+        broadcasts = self.rule is not None and self.rule.broadcasts
+        return broadcasts or all(layout == layout.solid() for layout in self.operand_layouts.values())
+
     def run(self, operands: Mapping[str, Tensor], elements: int, width: int, batch: int) -> tuple[Tensor, ...]:
         """The outputs for operands of ``width`` elements along time, of which ``elements`` come out."""
         block = Block(self.node.target, self.reads, self.layouts, elements, width, batch)
@@ -52,7 +58,8 @@ class NodeRunner:
             name: self._operand(elements, self.operand_layouts[name], batch, like)
             for name, elements in zip(self.node.reads, taps, strict=True)
         }
-        width = len(taps[0]) if self.node.way in (Way.WINDOW, Way.COLLAPSE, Way.GATE) else 1
+        reaches = self.node.way in (Way.WINDOW, Way.COLLAPSE, Way.GATE)
+        width = self.node.taps.dilation * (len(taps[0]) - 1) + 1 if reaches else 1
         return self.run(operands, 1, max(width, self.node.taps.repeats), batch)
 
     def _operand(self, elements: Sequence[Element], layout: Layout, batch: int, like: Tensor) -> Tensor:
