@@ -1,0 +1,500 @@
+"""Layers of random video networks: a description that prints as the code that makes it.
+
+Every layer takes and gives ``(N, C, T, H, W)``; what it folds or permutes in between is its own affair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import gcd
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "relu_": lambda x: F.relu(x + 0, inplace=True),
+    "gelu": F.gelu,
+    "sigmoid": torch.sigmoid,
+    "hardswish": F.hardswish,
+    "leaky_relu": F.leaky_relu,
+    "silu_": lambda x: F.silu(x * 1.5, inplace=True),
+    "swish": lambda x: x * torch.sigmoid(x),
+    "clamp": lambda x: x.clamp(-1.0, 1.5),
+    "abs": lambda x: (x - 0.25).abs(),
+}
+JOINS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "add": torch.add,
+    "iadd": lambda x, y: (x * 1).add_(y),
+    "sub": lambda x, y: x - 0.5 * y,
+    "mul": lambda x, y: x * torch.sigmoid(y),
+    "max": torch.maximum,
+    "where": lambda x, y: torch.where(y > 0, x, x * 0.5 + y),
+    "stack": lambda x, y: torch.stack([x, y], 1).mean(1),
+    "addcmul": lambda x, y: torch.addcmul(x, y, y, value=0.25),
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer; ``out`` is the number of channels it gives for so many it takes."""
+
+    def out(self, channels: int) -> int:
+        return channels
+
+    def build(self, channels: int) -> nn.Module:
+        raise NotImplementedError
+
+
+class Function(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function: Callable[..., Tensor], **parts: Any) -> None:
+        super().__init__()
+        self.function = function
+        for name, part in parts.items():
+            setattr(self, name, part)
+        self.names = tuple(parts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x, *(getattr(self, name) for name in self.names))
+
+
+@dataclass(frozen=True)
+class Conv(Layer):
+    """A convolution over time and space; ``pads`` other than symmetric ones are made with ``F.pad``."""
+
+    channels: int = 2
+    k: int = 3
+    s: int = 1
+    d: int = 1
+    pads: tuple[int, int] | str = (1, 1)
+    value: float = 0.0
+    space: int = 1
+    space_stride: int = 1
+    groups: bool = False
+    bias: bool = True
+
+    def out(self, channels: int) -> int:
+        return self.channels
+
+    def build(self, channels: int) -> nn.Module:
+        groups = gcd(channels, self.channels) if self.groups else 1
+        kernel, dilation = (self.k, self.space, self.space), (self.d, 1, 1)
+        kept = {"groups": groups, "bias": self.bias, "dilation": dilation}
+        if isinstance(self.pads, str):
+            return nn.Conv3d(channels, self.channels, kernel, padding=self.pads, **kept)
+        before, after = self.pads
+        stride = (self.s, self.space_stride, self.space_stride)
+        aside = self.space // 2
+        if before == after and self.value == 0.0:
+            padding = (before, aside, aside)
+            return nn.Conv3d(channels, self.channels, kernel, stride=stride, padding=padding, **kept)
+        conv = nn.Conv3d(channels, self.channels, kernel, stride=stride, padding=(0, aside, aside), **kept)
+        return nn.Sequential(nn.ConstantPad3d((0, 0, 0, 0, before, after), self.value), conv)
+
+
+@dataclass(frozen=True)
+class Pool(Layer):
+    """A max or average pool."""
+
+    kind: str = "max"
+    k: int = 2
+    s: int = 2
+    p: int = 0
+    d: int = 1
+    ceil_mode: bool = False
+    count_include_pad: bool = True
+    divisor: int | None = None
+    space: int = 1
+    space_stride: int = 1
+
+    def build(self, channels: int) -> nn.Module:
+        kernel = (self.k, self.space, self.space)
+        stride = (self.s, self.space_stride, self.space_stride)
+        padding = (self.p, self.space // 2, self.space // 2)
+        if self.kind == "max":
+            return nn.MaxPool3d(kernel, stride, padding, dilation=(self.d, 1, 1), ceil_mode=self.ceil_mode)
+        return nn.AvgPool3d(kernel, stride, padding, self.ceil_mode, self.count_include_pad, self.divisor)
+
+
+@dataclass(frozen=True)
+class Norm(Layer):
+    kind: str = "batch"
+
+    def build(self, channels: int) -> nn.Module:
+        match self.kind:
+            case "batch":
+                return nn.BatchNorm3d(channels)
+            case "plain batch":
+                return nn.BatchNorm3d(channels, affine=False)
+            case "layer":
+                return Function(
+                    lambda x, norm: norm(x.permute(0, 2, 3, 4, 1)).permute(0, 4, 1, 2, 3), n=nn.LayerNorm(channels)
+                )
+            case "space":
+                return Function(lambda x: F.layer_norm(x, x.shape[3:]))
+            case "folded group":
+                return Folded(nn.GroupNorm(1, channels))
+            case "folded instance":
+                return Folded(nn.InstanceNorm2d(channels, affine=True))
+            case _:
+                return Function(lambda x: F.softmax(x, dim=1))
+
+
+@dataclass(frozen=True)
+class Act(Layer):
+    kind: str = "relu"
+
+    def build(self, channels: int) -> nn.Module:
+        return Function(ACTIVATIONS[self.kind])
+
+
+class Folded(nn.Module):
+    """A 2-D module on every frame, time folded into the batch."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, t, h, w = x.shape
+        y = self.inner(x.transpose(1, 2).reshape(n * t, c, h, w))
+        return y.reshape(n, t, *y.shape[1:]).transpose(1, 2)
+
+
+@dataclass(frozen=True)
+class Frames(Layer):
+    """A 2-D layer with time folded into the batch."""
+
+    kind: str = "conv"
+    channels: int = 2
+
+    def out(self, channels: int) -> int:
+        return self.channels if self.kind in ("conv", "separable") else channels
+
+    def build(self, channels: int) -> nn.Module:
+        match self.kind:
+            case "conv":
+                return Folded(nn.Conv2d(channels, self.channels, 3, padding=1))
+            case "separable":
+                depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+                return Folded(nn.Sequential(depthwise, nn.BatchNorm2d(channels), nn.Conv2d(channels, self.channels, 1)))
+            case "pool":
+                return Folded(nn.MaxPool2d(3, 1, 1))
+            case "average":
+                return Folded(nn.AvgPool2d(3, 1, 1, count_include_pad=False))
+            case "gate":
+                squeeze = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, channels, 1), nn.Sigmoid())
+                return Folded(Function(lambda x, gate: x * gate(x), gate=squeeze))
+            case _:
+                return Folded(nn.Sequential(nn.Upsample(scale_factor=2), nn.AvgPool2d(2)))
+
+
+@dataclass(frozen=True)
+class TimeOnly(Layer):
+    """A temporal convolution or pool in another layout: ``(N*H*W, C, T)`` or ``(N, C, T, H*W)``."""
+
+    kind: str = "conv1d"
+    channels: int = 2
+    k: int = 3
+    s: int = 1
+    d: int = 1
+    p: int = 1
+
+    def out(self, channels: int) -> int:
+        return self.channels if self.kind.startswith("conv") else channels
+
+    def build(self, channels: int) -> nn.Module:
+        geometry = (self.k, self.s, self.p)
+        flat = ((self.k, 1), (self.s, 1), (self.p, 0))
+        match self.kind:
+            case "conv1d":
+                return Function(_over_lines, inner=nn.Conv1d(channels, self.channels, *geometry, dilation=self.d))
+            case "max1d":
+                return Function(_over_lines, inner=nn.MaxPool1d(*geometry))
+            case "avg1d":
+                return Function(_over_lines, inner=nn.AvgPool1d(*geometry))
+            case "conv2d":
+                return Function(_over_plane, inner=nn.Conv2d(channels, self.channels, *flat, dilation=(self.d, 1)))
+            case "avg2d":
+                return Function(_over_plane, inner=nn.AvgPool2d(*flat, count_include_pad=False))
+            case _:
+                return Function(_over_plane, inner=nn.MaxPool2d(*flat))
+
+
+def _over_lines(x: Tensor, inner: nn.Module) -> Tensor:
+    n, c, t, h, w = x.shape
+    y = inner(x.permute(0, 3, 4, 1, 2).reshape(n * h * w, c, t))
+    return y.reshape(n, h, w, y.shape[1], y.shape[2]).permute(0, 3, 4, 1, 2)
+
+
+def _over_plane(x: Tensor, inner: nn.Module) -> Tensor:
+    y = inner(x.flatten(3))
+    return y.unflatten(3, x.shape[3:])
+
+
+def _square(channels: int) -> nn.Parameter:
+    generator = torch.Generator().manual_seed(channels)
+    return nn.Parameter(torch.randn(channels, channels, generator=generator) / channels**0.5)
+
+
+def _bias(channels: int) -> nn.Parameter:
+    return nn.Parameter(_square(channels)[0].detach().reshape(-1, 1, 1, 1))
+
+
+MIXES: dict[str, Callable[[int], nn.Module]] = {
+    "shuffle": lambda c: Function(lambda x: _shuffled(x, gcd(2, c))),
+    "shuffle 3": lambda c: Function(lambda x: _shuffled(x, gcd(3, c))),
+    "swap": lambda c: Function(lambda x: torch.cat([x[:, c // 2 :], x[:, : c // 2]], 1)),
+    "chunk": lambda c: Function(lambda x: torch.cat([part * (n + 1) for n, part in enumerate(x.chunk(2, 1))], 1)),
+    "split": lambda c: Function(lambda x: torch.cat(list(reversed(x.split(max(1, c // 2), 1))), 1)),
+    "assign": lambda c: Function(lambda x: _assigned(x, max(1, c // 2))),
+    "select": lambda c: Function(lambda x: x + x[:, 0].unsqueeze(1)),
+    "roll": lambda c: Function(lambda x: x.roll(1, 1) + x.flip(4)),
+    "linear": lambda c: Function(lambda x, fc: fc(x.movedim(1, -1)).movedim(-1, 1), fc=nn.Linear(c, c)),
+    "einsum": lambda c: Function(lambda x, w: torch.einsum("ncthw,cd->ndthw", x, w), weight=_square(c)),
+    "matmul": lambda c: Function(lambda x, w: (x.transpose(1, 4) @ w).transpose(1, 4), weight=_square(c)),
+    "attention": lambda c: Function(_attention),
+    "expand": lambda c: Function(lambda x: x + x.mean((3, 4), keepdim=True).expand_as(x)),
+    "bias": lambda c: Function(lambda x, b: x * 0.5 + b, bias=_bias(c)),
+    "transposed": lambda c: Function(lambda x: x.transpose(2, 3).contiguous().relu().transpose(3, 2)),
+    "highest": lambda c: Function(lambda x: x - x.amax((1, 3, 4), keepdim=True)),
+    "last axis": lambda c: Function(lambda x: F.softmax(x.permute(0, 3, 4, 1, 2), 3).permute(0, 3, 4, 1, 2)),
+}
+SIZE_CHANGING = {
+    "grid": lambda c: Function(lambda x: F.adaptive_avg_pool3d(x, (None, 2, 2))),
+    "flat space": lambda c: Function(lambda x: x.flatten(3).unsqueeze(-1)),
+    "row": lambda c: Function(lambda x: x[:, :, :, :1] + x.narrow(3, 1, 1)),
+    "rows in channels": lambda c: Function(lambda x: x.mean(3, keepdim=True).expand(-1, -1, -1, 2, -1)),
+}
+
+
+@dataclass(frozen=True)
+class Mix(Layer):
+    """What treats frames alone, on channels or space."""
+
+    kind: str = "shuffle"
+
+    def build(self, channels: int) -> nn.Module:
+        return (MIXES | SIZE_CHANGING)[self.kind](channels)
+
+
+def _shuffled(x: Tensor, groups: int) -> Tensor:
+    n, c, t, h, w = x.shape
+    return x.view(n, groups, c // groups, t, h, w).transpose(1, 2).reshape(n, c, t, h, w)
+
+
+def _assigned(x: Tensor, half: int) -> Tensor:
+    y = torch.zeros_like(x)
+    y[:, :half] = x[:, :half] * 2
+    y[:, half:] = x[:, half:] - x[:, :1]
+    return y
+
+
+def _attention(x: Tensor) -> Tensor:
+    """Every position meets those of its own frame."""
+    n, c, t, h, w = x.shape
+    tokens = x.permute(0, 2, 3, 4, 1).reshape(n * t, h * w, c)
+    weights = torch.softmax(tokens @ tokens.transpose(1, 2) / c**0.5, -1)
+    return torch.bmm(weights, tokens).reshape(n, t, h, w, c).permute(0, 4, 1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Reindex(Layer):
+    """What only renumbers time: slices, pads, shifts, differences."""
+
+    kind: str = "slice"
+    a: int = 1
+    b: int = 1
+
+    def build(self, channels: int) -> nn.Module:
+        a, b = self.a, self.b
+        match self.kind:
+            case "slice":
+                return Function(lambda x: x[:, :, a::b])
+            case "crop":
+                return Function(lambda x: x[:, :, a:-b])
+            case "pad":
+                return Function(lambda x: F.pad(x, (0, 0, 0, 0, a, b), value=0.5))
+            case "cut":
+                return Function(lambda x: F.pad(x, (0, 0, 0, 0, -a, b)))
+            case "delay":
+                return Function(lambda x: F.pad(x, (0, 0, 0, 0, a, -a)))
+            case "advance":
+                return Function(lambda x: F.pad(x, (0, 0, 0, 0, -a, a)))
+            case "difference":
+                return Function(lambda x: x[:, :, a:] - x[:, :, :-a])
+            case _:
+                return Function(lambda x: _temporal_shift(x, channels))
+
+
+def _temporal_shift(x: Tensor, channels: int) -> Tensor:
+    later = F.pad(x[:, :1], (0, 0, 0, 0, 1, -1))
+    if channels == 1:
+        return later
+    earlier = F.pad(x[:, 1:2], (0, 0, 0, 0, -1, 1))
+    return torch.cat([later, earlier, x[:, 2:]], 1) if channels > 2 else torch.cat([later, earlier], 1)
+
+
+@dataclass(frozen=True)
+class Branches(Layer):
+    """Branches that meet: all keep as many elements as the others."""
+
+    branches: tuple[tuple[Layer, ...], ...]
+    join: str = "add"
+
+    def out(self, channels: int) -> int:
+        outs = [channels_after(branch, channels) for branch in self.branches]
+        return sum(outs) if self.join == "cat" else outs[0]
+
+    def build(self, channels: int) -> nn.Module:
+        width = channels_after(self.branches[0], channels)
+        built = []
+        for branch in self.branches:
+            layers = list(branch)
+            if self.join != "cat" and channels_after(branch, channels) != width:
+                layers.append(Conv(width, k=1, pads=(0, 0)))
+            built.append(sequence(layers, channels))
+        return Joined(built, self.join)
+
+
+class Joined(nn.Module):
+    def __init__(self, branches: Sequence[nn.Module], join: str) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(branches)
+        self.join = join
+
+    def forward(self, x: Tensor) -> Tensor:
+        results = [branch(x) for branch in self.branches]
+        if self.join == "cat":
+            return torch.cat(results, 1)
+        joined = results[0]
+        for result in results[1:]:
+            joined = JOINS[self.join](joined, result)
+        return joined
+
+
+@dataclass(frozen=True)
+class Dense(Layer):
+    """A dense block: every layer reads all that came before it."""
+
+    layers: tuple[Layer, ...]
+
+    def out(self, channels: int) -> int:
+        for layer in self.layers:
+            channels += layer.out(channels)
+        return channels
+
+    def build(self, channels: int) -> nn.Module:
+        built = []
+        for layer in self.layers:
+            built.append(layer.build(channels))
+            channels += layer.out(channels)
+        return DenseBlock(built)
+
+
+class DenseBlock(nn.Module):
+    def __init__(self, layers: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = [x]
+        for layer in self.layers:
+            parts.append(layer(torch.cat(parts, 1)))
+        return torch.cat(parts, 1)
+
+
+@dataclass(frozen=True)
+class Twice(Layer):
+    """One module called twice."""
+
+    layer: Conv
+
+    def build(self, channels: int) -> nn.Module:
+        return Function(lambda x, inner: inner(inner(x)), inner=replace(self.layer, channels=channels).build(channels))
+
+
+def channels_after(layers: Sequence[Layer], channels: int) -> int:
+    for layer in layers:
+        channels = layer.out(channels)
+    return channels
+
+
+def sequence(layers: Sequence[Layer], channels: int) -> nn.Sequential:
+    built = []
+    for layer in layers:
+        built.append(layer.build(channels))
+        channels = layer.out(channels)
+    return nn.Sequential(*built)
+
+
+class Tapped(nn.Module):
+    """Stages, of which some give an output of their own."""
+
+    def __init__(self, stages: nn.Sequential, taps: frozenset[int]) -> None:
+        super().__init__()
+        self.stages = stages
+        self.taps = taps
+
+    def forward(self, x: Tensor) -> Any:
+        outputs = {}
+        for place, stage in enumerate(self.stages):
+            x = stage(x)
+            if place in self.taps:
+                outputs[f"stage{place}"] = x
+        return {**outputs, "last": x} if outputs else x
+
+
+@dataclass(frozen=True)
+class RandomNetwork:
+    """A network, its clip and its video.
+
+    Attributes:
+        taps: layers that are outputs too.
+        head: empty, or how time collapses at the end.
+    """
+
+    layers: tuple[Layer, ...]
+    channels: int = 2
+    frames: int = 10
+    side: int = 4
+    clip_batch: int = 1
+    batch: int = 1
+    longer: int = 5
+    taps: frozenset[int] = frozenset()
+    head: str = ""
+
+    @property
+    def clip(self) -> tuple[int, ...]:
+        # torch writes einsum otherwise for a batch of one, and then it has no place for a larger one
+        batch = 2 if "einsum" in repr(self.layers) else self.clip_batch
+        return (batch, self.channels, self.frames, self.side, self.side)
+
+    def trunk(self) -> nn.Module:
+        stages = sequence(self.layers, self.channels)
+        return Tapped(stages, self.taps) if self.taps and not self.head else stages
+
+    def head_module(self, shape: Sequence[int]) -> nn.Module:
+        """The head for features of this shape in the clip."""
+        return HEADS[self.head](*shape[1:])
+
+
+HEADS: dict[str, Callable[[int, int, int, int], nn.Module]] = {
+    "mean": lambda c, t, h, w: nn.Sequential(Function(lambda x: x.mean((2, 3, 4))), nn.Linear(c, 3)),
+    "pool": lambda c, t, h, w: nn.Sequential(nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(c, 3)),
+    "max": lambda c, t, h, w: nn.Sequential(nn.AdaptiveMaxPool3d(1), nn.Flatten(), nn.Linear(c, 3)),
+    "space kept": lambda c, t, h, w: nn.AdaptiveAvgPool3d((1, None, None)),
+    "fixed": lambda c, t, h, w: nn.Sequential(nn.AvgPool3d((t, h, w)), nn.Conv3d(c, 3, 1), nn.Flatten()),
+    "fixed max": lambda c, t, h, w: nn.Sequential(nn.MaxPool3d((t, 1, 1)), nn.Flatten(1)),
+    "flatten": lambda c, t, h, w: nn.Sequential(nn.Flatten(), nn.Linear(c * t * h * w, 3)),
+    "last": lambda c, t, h, w: Function(lambda x: x[:, :, -1].mean((2, 3))),
+    "sum": lambda c, t, h, w: Function(lambda x: x.sum(2)),
+    "spread": lambda c, t, h, w: Function(lambda x: torch.cat([x.amax((2, 3, 4)), x.mean((2, 3, 4))], 1)),
+    "frames then time": lambda c, t, h, w: Function(lambda x: x.mean((3, 4)).transpose(1, 2).mean(1)),
+    "scores": lambda c, t, h, w: Function(lambda x, fc: fc(x.mean((3, 4)).transpose(1, 2)).mean(1), fc=nn.Linear(c, 3)),
+}
