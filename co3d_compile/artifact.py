@@ -26,7 +26,6 @@ from safetensors import SafetensorError
 from co3d_compile.errors import ArtifactError
 from co3d_compile.plan.encoding import PLAN_FILE, decode_plan, encode_plan
 from co3d_compile.plan.plan import Plan
-from co3d_compile.plan.structure import require_plain_structure
 from co3d_compile.runtime.weight_files import decode_weights, encode_weights
 from co3d_compile.runtime.weights import Weights
 
@@ -42,8 +41,6 @@ def write_artifact(path: str | os.PathLike[str], plan: Plan, weights: Weights, r
     Raises:
         ArtifactError: the folder cannot be written to, or the network holds what a file cannot.
     """
-    for structure in (plan.in_structure, plan.structure):
-        require_plain_structure(structure)
     tensors, described = encode_weights(weights)
     members = {
         PLAN_FILE: _json(encode_plan(plan)),
@@ -79,8 +76,6 @@ def read_artifact(path: str | os.PathLike[str]) -> tuple[Plan, Weights]:
     """
     members = _checked(path, _read_members(path))
     plan = decode_plan(_parsed(path, members[PLAN_FILE]))
-    for structure in (plan.in_structure, plan.structure):
-        require_plain_structure(structure)
     try:
         weights = decode_weights(members[TENSORS], _parsed(path, members[WEIGHTS]))
     except SafetensorError as failure:

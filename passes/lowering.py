@@ -5,7 +5,6 @@ from __future__ import annotations
 from math import prod
 
 from torch import fx
-from torch.utils import _pytree as pytree
 
 from co3d_compile.layout import Mark
 from co3d_compile.ops.flow import Way
@@ -26,6 +25,7 @@ from co3d_compile.program.program import (
     target_name,
     with_nodes_replaced,
 )
+from co3d_compile.structure import structure_of
 
 
 def lower(program: Program, *, start: str) -> Plan:
@@ -45,8 +45,8 @@ def lower(program: Program, *, start: str) -> Plan:
         nodes=nodes,
         schedule=schedule_firings(values, nodes, period),
         outputs=_outputs(program),
-        in_structure=pytree.treespec_dumps(program.in_spec),
-        structure=pytree.treespec_dumps(program.out_spec),
+        in_structure=structure_of(program.in_spec),
+        structure=program.structure,
         weights=tuple(node.target for node in program.graph.nodes if node.op == "get_attr"),
         start=start,
         fixed_batch=_fixed_batch(program),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -40,6 +42,18 @@ class Trunk(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.other(self.one(x))
+
+
+class Both(NamedTuple):
+    trunk: Tensor
+    more: dict
+
+
+class Several(nn.Module):
+    """Returns containers in containers, with constants among the tensors."""
+
+    def forward(self, x: Tensor) -> Both:
+        return Both(x + 1, {"none": None, "parts": [x * 2], "scale": 2})
 
 
 class Branching(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 
 import pytest
@@ -114,6 +115,17 @@ def test_model_that_changes_between_calls() -> None:
 
     assert text.startswith("output 0: the captured graph differs from the model by ")
     assert text.endswith("\n  try: remove random or stateful parts from forward")
+
+
+def test_container_that_only_its_source_can_rebuild() -> None:
+    class Defaulting(nn.Module):
+        def forward(self, x: Tensor) -> dict:
+            return defaultdict(list, x=x + 1)
+
+    assert text_of(CaptureError, lambda: co3d_compile.compile(Defaulting(), CLIP)) == (
+        "the model takes or returns a collections.defaultdict, which only its own source can rebuild\n"
+        "  try: a wrapper around the model that returns tensors, tuples, lists or dicts"
+    )
 
 
 def test_rates_that_do_not_meet() -> None:

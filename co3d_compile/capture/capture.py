@@ -68,7 +68,7 @@ def _program(
             for node, tensor, axis, length in zip(places, tensors, axes, lengths, strict=True)
         ),
         in_spec=captured.in_spec,
-        out_spec=captured.out_spec,
+        structure=captured.structure,
     )
 
 

@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 from co3d_compile.capture.clip import Clip
 from co3d_compile.capture.vocabulary import is_known
 from co3d_compile.errors import CaptureError
+from co3d_compile.structure import Structure, structure_of
 
 DATA_DEPENDENT = ("data-dependent", "DataDependent", "Could not guard", "Could not extract specialized", "local_scalar")
 
@@ -33,7 +34,7 @@ class Captured:
     graph: fx.Graph
     tensors: Mapping[str, Tensor]
     in_spec: pytree.TreeSpec
-    out_spec: pytree.TreeSpec
+    structure: Structure
 
 
 def capture_graph(model: nn.Module, clip: Clip) -> Captured:
@@ -128,7 +129,7 @@ def _with_named_weights(exported: ExportedProgram) -> Captured:
     assert call_spec.in_spec is not None
     assert call_spec.out_spec is not None
     _set_paths(graph)
-    return Captured(graph, tensors, call_spec.in_spec, call_spec.out_spec)
+    return Captured(graph, tensors, call_spec.in_spec, _with_constants_apart(graph, call_spec.out_spec))
 
 
 def _free_copy(graph: fx.Graph) -> fx.Graph:
@@ -151,6 +152,14 @@ def _keep_outputs(graph: fx.Graph, wanted: list[bool]) -> None:
     """Drop what is not the model's own output, such as an input that it wrote to."""
     output = next(iter(reversed(graph.nodes)))
     output.args = (tuple(entry for entry, keep in zip(output.args[0], wanted, strict=True) if keep),)
+
+
+def _with_constants_apart(graph: fx.Graph, spec: pytree.TreeSpec) -> Structure:
+    """The outputs' structure, with the constants in it; the graph's output keeps the tensors."""
+    output = next(iter(reversed(graph.nodes)))
+    leaves = output.args[0]
+    output.args = (tuple(leaf for leaf in leaves if isinstance(leaf, fx.Node)),)
+    return structure_of(spec, leaves)
 
 
 def _set_paths(graph: fx.Graph) -> None:
@@ -184,7 +193,8 @@ def _traced(model: nn.Module, clip: Clip, refusal: Exception) -> Captured:
     for node, name in zip(places, names, strict=False):
         _replace_by_attribute(graph, node, name)
     _set_paths(graph)
-    return Captured(graph, {name: tensor.detach() for name, tensor in names.items()}, in_spec, out_spec[0])
+    tensors = {name: tensor.detach() for name, tensor in names.items()}
+    return Captured(graph, tensors, in_spec, _with_constants_apart(graph, out_spec[0]))
 
 
 def _first_line(failure: Exception) -> str:

@@ -24,7 +24,6 @@ from co3d_compile.plan.arguments import (
 from co3d_compile.plan.operators import require_callable
 from co3d_compile.plan.plan import Plan
 
-
 PLAN_FILE = "plan.json"
 """Its name in a compiled file; no other kind of model file holds one."""
 

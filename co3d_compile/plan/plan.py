@@ -12,6 +12,7 @@ import torch
 from co3d_compile.clock.timing import Timing
 from co3d_compile.layout import Layout
 from co3d_compile.ops.flow import Taps, Way
+from co3d_compile.structure import Structure
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,8 @@ class Plan:
         values: by name, inputs first, then in the order in which they are made.
         statics: nodes that read only weights; they run once.
         schedule: per phase the firings, in order.
-        structure: the outputs' structure, as ``torch.utils._pytree.treespec_dumps`` writes it.
+        in_structure: positional and keyword arguments, as the model takes them.
+        structure: what the model returns.
         fixed_batch: why the batch cannot change, or empty.
     """
 
@@ -145,8 +147,8 @@ class Plan:
     nodes: tuple[PlanNode, ...]
     schedule: tuple[tuple[Firing, ...], ...]
     outputs: tuple[PlanOutput, ...]
-    in_structure: str
-    structure: str
+    in_structure: Structure
+    structure: Structure
     weights: tuple[str, ...]
     start: str = "zeros"
     fixed_batch: str = ""

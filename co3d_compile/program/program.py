@@ -12,6 +12,7 @@ from torch.utils._pytree import TreeSpec
 
 from co3d_compile.ops.flow import Flow
 from co3d_compile.ops.operation import Call, Facts, overload
+from co3d_compile.structure import Structure
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Program:
         state: the model's own ``state_dict`` (a view of it), which may hold more than the graph uses.
         trainable: names of the parameters among them.
         inputs: in the order of the placeholders.
-        out_spec: the structure that the output tensors are put back into.
+        structure: what the output tensors are put back into.
     """
 
     graph: fx.Graph
@@ -56,7 +57,7 @@ class Program:
     trainable: frozenset[str]
     inputs: tuple[ClipInput, ...]
     in_spec: TreeSpec
-    out_spec: TreeSpec
+    structure: Structure
 
     @property
     def calls(self) -> Iterator[fx.Node]:

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from math import prod
 
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from co3d_compile.clock.timing import Timing
 from co3d_compile.ops.flow import Way
@@ -38,9 +37,7 @@ def build_report(plan: Plan, weights: Iterable[Tensor] = ()) -> Report:
 
 def _places(plan: Plan) -> list[str]:
     """Where each output stands in the structure that the model returns; ``output`` for a single tensor."""
-    spec = pytree.treespec_loads(plan.structure)
-    structure = pytree.tree_unflatten(range(spec.num_leaves), spec)
-    return [pytree.keystr(path) or "output" for path, _ in pytree.tree_flatten_with_path(structure)[0]]
+    return [place or "output" for place in plan.structure.places()]
 
 
 def _input(given: PlanInput) -> InputReport:

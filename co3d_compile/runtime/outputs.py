@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from co3d_compile.layout import Layout
 from co3d_compile.plan.plan import Plan, Value
@@ -18,7 +17,7 @@ class OutputStructure:
     """The original's output structure around the elements that are due."""
 
     def __init__(self, plan: Plan) -> None:
-        self._spec = pytree.treespec_loads(plan.structure)
+        self._structure = plan.structure
         self._values = [plan.values[output.value] for output in plan.outputs]
 
     def of_tick(self, emitted: list[Emitted], batch: int) -> Any:
@@ -26,12 +25,12 @@ class OutputStructure:
         leaves = [self._due(value, came, batch) for value, came in zip(self._values, emitted, strict=True)]
         if all(leaf is None for leaf in leaves):
             return None
-        return pytree.tree_unflatten(leaves, self._spec)
+        return self._structure.filled(leaves)
 
     def of_video(self, emitted: list[Emitted], batch: int) -> Any:
         """All outputs of a video: along time, collapsed ones stacked on a new axis 1."""
         leaves = [self._all(value, came, batch) for value, came in zip(self._values, emitted, strict=True)]
-        return pytree.tree_unflatten(leaves, self._spec)
+        return self._structure.filled(leaves)
 
     def _due(self, value: Value, came: Emitted, batch: int) -> Tensor | None:
         if not came:

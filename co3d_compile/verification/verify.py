@@ -109,7 +109,7 @@ def _verified(network: StreamingModule, model: Original, frames: int, seed: int)
 
 
 def _traced(plan: Plan, model: Original, sample: Sequence[Tensor]) -> Program:
-    arguments, _ = pytree.tree_unflatten(list(sample), pytree.treespec_loads(plan.in_structure))
+    arguments, _ = plan.in_structure.filled(sample)
     program = trace(model, Clip(tuple(arguments)), [one.time_axis for one in plan.inputs])
     weights = [node.target for node in program.graph.nodes if node.op == "get_attr"]
     if weights != list(plan.weights) or len(program.output_nodes) != len(plan.outputs):

@@ -1,0 +1,140 @@
+"""The containers around a model's tensors: what it takes and what it returns."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, namedtuple
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+from typing import Any
+
+from torch import fx
+from torch.utils import _pytree as pytree
+
+from co3d_compile.errors import CaptureError
+
+Plain = str | int | float | bool | None
+
+
+class Kind(Enum):
+    """What stands at one place of a structure."""
+
+    TENSOR = "tensor"
+    CONSTANT = "constant"
+    TUPLE = "tuple"
+    LIST = "list"
+    DICT = "dict"
+    ORDERED = "OrderedDict"
+    NAMED = "namedtuple"
+
+
+_KINDS = {
+    tuple: Kind.TUPLE,
+    list: Kind.LIST,
+    dict: Kind.DICT,
+    OrderedDict: Kind.ORDERED,
+    namedtuple: Kind.NAMED,
+}
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A tree of containers, as data: it is rebuilt without the types' own source.
+
+    Attributes:
+        name: of a namedtuple's type.
+        keys: of a dict, or a namedtuple's fields.
+        value: of a constant.
+    """
+
+    kind: Kind
+    name: str = ""
+    keys: tuple[Plain, ...] = ()
+    parts: tuple[Structure, ...] = ()
+    value: Plain = None
+
+    def filled(self, tensors: Iterable[Any]) -> Any:
+        """The containers with these in the places of the tensors, in order."""
+        return self._filled(iter(tensors))
+
+    def places(self, path: str = "") -> list[str]:
+        """Where each tensor stands, for instance ``[0]['logits']``; the empty text for a lone tensor."""
+        if self.kind is Kind.TENSOR:
+            return [path]
+        if self.kind is Kind.NAMED:
+            steps = [f".{key}" for key in self.keys]
+        else:
+            steps = [f"[{key!r}]" for key in self.keys or range(len(self.parts))]
+        return [place for step, part in zip(steps, self.parts, strict=True) for place in part.places(path + step)]
+
+    def _filled(self, tensors: Iterator[Any]) -> Any:
+        parts = [part._filled(tensors) for part in self.parts]
+        match self.kind:
+            case Kind.TENSOR:
+                return next(tensors)
+            case Kind.CONSTANT:
+                return self.value
+            case Kind.TUPLE:
+                return tuple(parts)
+            case Kind.LIST:
+                return parts
+            case Kind.DICT:
+                return dict(zip(self.keys, parts, strict=True))
+            case Kind.ORDERED:
+                return OrderedDict(zip(self.keys, parts, strict=True))
+            case Kind.NAMED:
+                return _named(self.name, self.keys)(*parts)
+
+
+def structure_of(spec: pytree.TreeSpec, leaves: Sequence[Any] | None = None) -> Structure:
+    """The structure that torch describes.
+
+    Args:
+        leaves: what stands at the leaves: nodes for tensors, anything else is a constant. None: tensors only.
+
+    Raises:
+        CaptureError: a container is of a type that only its own source can rebuild.
+    """
+    return _structure(spec, iter([None] * spec.num_leaves if leaves is None else leaves), constants=leaves is not None)
+
+
+def _structure(spec: pytree.TreeSpec, leaves: Iterator[Any], *, constants: bool) -> Structure:
+    if spec.is_leaf():
+        leaf = next(leaves)
+        return Structure(Kind.CONSTANT, value=_plain(leaf)) if constants and not _is_node(leaf) else TENSOR
+    kind = _KINDS.get(spec.type)
+    if kind is None:
+        raise _strange(spec.type)
+    parts = tuple(_structure(child, leaves, constants=constants) for child in spec.children())
+    context = spec.context
+    if kind is Kind.NAMED:
+        return Structure(kind, context.__name__, context._fields, parts)
+    keys = tuple(_plain(key) for key in context) if kind in (Kind.DICT, Kind.ORDERED) else ()
+    return Structure(kind, keys=keys, parts=parts)
+
+
+def _is_node(leaf: Any) -> bool:
+    return isinstance(leaf, fx.Node)
+
+
+def _plain(value: Any) -> Plain:
+    if value is None or type(value) in (str, int, float, bool):
+        plain: Plain = value
+        return plain
+    raise _strange(type(value))
+
+
+def _strange(kind: type) -> CaptureError:
+    return CaptureError(
+        f"the model takes or returns a {kind.__module__}.{kind.__qualname__}, which only its own source can rebuild\n"
+        "  try: a wrapper around the model that returns tensors, tuples, lists or dicts"
+    )
+
+
+@cache
+def _named(name: str, fields: tuple[str, ...]) -> Any:
+    return namedtuple(name, fields)
+
+
+TENSOR = Structure(Kind.TENSOR)
