@@ -168,7 +168,7 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON, under a versioned schema: the attributes by their names."""
-        return {"schema": SCHEMA, **asdict(self)}
+        return {"schema": SCHEMA, "exact": self.exact, **asdict(self)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:

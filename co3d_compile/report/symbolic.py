@@ -33,8 +33,8 @@ class Formulas:
         for node in plan.nodes:
             for name in node.outputs:
                 if name in self._resized:
-                    self._delays[name] = self._latest(node, self.delay, node.taps.index.last(0))
-                    self._reaches[name] = self._latest(node, self._reach, node.taps.index.last(0))
+                    self._delays[name] = self._latest(node, self.delay) + self._held(node)
+                    self._reaches[name] = self._latest(node, self._reach)
 
     def delay(self, value: str) -> sympy.Expr:
         """The tick of the value's first element."""
@@ -83,9 +83,15 @@ class Formulas:
         """The last input frame that the first element depends on."""
         return self._reaches.get(value, sympy.Integer(self._plan.timing(value).hi(0)))
 
-    def _latest(self, node: PlanNode, of: Callable[[str], sympy.Expr], last: int) -> sympy.Expr:
-        """The largest of a time of the elements that the first output reads last (at the compiled W: ``last``)."""
-        place = WINDOW - 1 if node.resizable else sympy.Integer(last)
+    def _held(self, node: PlanNode) -> int:
+        """Ticks that an element waits after all that it reads is there: where the original cuts elements off."""
+        last = node.taps.index.last(0)
+        there = max(self._plan.timing(name).clock(last) for name in node.reads)
+        return self._plan.timing(node.outputs[0]).delay - there
+
+    def _latest(self, node: PlanNode, of: Callable[[str], sympy.Expr]) -> sympy.Expr:
+        """The largest of a time of the elements that the first output reads last."""
+        place = WINDOW - 1 if node.resizable else sympy.Integer(node.taps.index.last(0))
         return sympy.Max(*(of(name) + self._plan.timing(name).stride * place for name in node.reads))
 
     def _history(self, value: Value) -> sympy.Expr:
