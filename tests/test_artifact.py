@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 import co3d_compile
 from co3d_compile.artifact import META, TENSORS
@@ -262,7 +263,15 @@ def test_operator_that_no_plan_may_call(saved: Path, target: str) -> None:
     )
 
 
-def test_constants_may_be_computed_by_operators_without_a_rule() -> None:
+def test_constants_may_be_computed_by_operators_without_a_rule(tmp_path: Path) -> None:
+    class Ramp(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * torch.arange(6.0).flip(0).sort().values
+
+    co3d_compile.compile(Ramp(), CLIP).save(tmp_path / "cont.pt")
+    video = torch.randn(1, 2, 9, 6, 6, generator=torch.Generator().manual_seed(4))
+
+    assert torch.equal(co3d_compile.load(tmp_path / "cont.pt")(video), Ramp()(video))
     require_callable("aten.arange.default")
 
 

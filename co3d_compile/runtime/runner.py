@@ -9,7 +9,7 @@ from torch import Tensor
 
 from co3d_compile.layout import Layout
 from co3d_compile.ops.flow import Way
-from co3d_compile.ops.operation import Block, Operation
+from co3d_compile.ops.operation import Block, Operation, overload
 from co3d_compile.ops.table import rule_for
 from co3d_compile.plan.plan import Plan, PlanNode, ValueRef, WeightRef
 from co3d_compile.runtime.elements import filled_elements, joined_elements
@@ -48,8 +48,10 @@ class NodeRunner:
         block = Block(self.node.target, self.reads, self.layouts, elements, width, batch)
         arguments = {name: self._resolved(value, operands, block) for name, value in self.node.arguments.items()}
         rule = self.rule
-        assert rule is not None
-        outputs = rule.run(rule.adapted(arguments, block), block)
+        # only what is computed from weights alone may lack a rule: it has no time that one would have to know of
+        outputs = (
+            overload(self.node.target)(**arguments) if rule is None else rule.run(rule.adapted(arguments, block), block)
+        )
         return tuple(outputs) if isinstance(outputs, (tuple, list)) else (outputs,)
 
     def run_one(self, taps: Sequence[Sequence[Element]], batch: int, like: Tensor) -> tuple[Tensor, ...]:
