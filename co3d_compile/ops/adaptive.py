@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from torch import nn
+
 from co3d_compile.layout import Layout, Mark
 from co3d_compile.ops.flow import Flow, alone, collapsed
-from co3d_compile.ops.operation import Block, Call, Operation, Refused
+from co3d_compile.ops.operation import Block, Call, Operation, Refused, Sample
 from co3d_compile.ops.pooling import pool_rank
 from co3d_compile.ops.spatial import spatial_layout, time_axis
 
@@ -40,3 +42,15 @@ class AdaptivePool(Operation):
             return arguments
         sizes = arguments["output_size"]
         return {**arguments, "output_size": [block.width if n == axis else size for n, size in enumerate(sizes)]}
+
+    def samples(self) -> tuple[Sample, ...]:
+        return (
+            Sample("to one value", nn.AdaptiveAvgPool3d(1), collapses=True),
+            Sample("to one element", nn.AdaptiveAvgPool3d((1, 2, 2)), collapses=True),
+            Sample("largest, to one value", nn.AdaptiveMaxPool3d(1), collapses=True),
+            Sample("time kept", nn.AdaptiveAvgPool3d((None, 2, 1))),
+            Sample("frames in the batch", nn.Sequential(nn.Flatten(0, 1), nn.AdaptiveAvgPool2d(1)), (1, 1, 8, 4, 5)),
+            Sample("1d", nn.AdaptiveAvgPool1d(1), (2, 2, 8), collapses=True),
+            Sample("2d", nn.AdaptiveAvgPool2d((1, None)), (2, 2, 8, 6), collapses=True),
+            Sample("to some elements", nn.AdaptiveAvgPool3d((4, 1, 1)), refusal="an adaptive pool makes 4 elements"),
+        )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+
 from co3d_compile.layout import Layout, Mark
 from co3d_compile.ops.flow import Flow, alone
-from co3d_compile.ops.operation import Call, Operation, Refused, canonical_dims
+from co3d_compile.ops.operation import Call, Operation, Refused, Sample, canonical_dims
 
 
 class AlongAxis(Operation):
@@ -33,6 +35,21 @@ class AlongAxis(Operation):
                 "run it along another dimension, or pool over time before it",
             )
         return alone(*(_sized(facts.layout, shape, dims) for shape in call.shapes))
+
+    def samples(self) -> tuple[Sample, ...]:
+        return (
+            Sample("softmax of channels", lambda x: x.softmax(1)),
+            Sample("log-softmax of the last axis", lambda x: x.log_softmax(-1)),
+            Sample("running sum of rows", lambda x: x.cumsum(3)),
+            Sample("running product of rows", lambda x: x.cumprod(3)),
+            Sample("flip of space", lambda x: x.flip((3, 4))),
+            Sample("roll of channels", lambda x: x.roll(1, 1)),
+            Sample("sort of channels", lambda x: x.sort(1).values),
+            Sample("the best two", lambda x: x.topk(2, dim=4).values),
+            Sample("gated half", lambda x: torch.nn.functional.glu(x, 1)),
+            Sample("softmax over time", lambda x: x.softmax(2), refusal="it runs along time"),
+            Sample("roll over time", lambda x: x.roll(1, 2), refusal="it runs along time"),
+        )
 
 
 def _sized(layout: Layout, shape: Sequence[int], along: Sequence[int]) -> Layout:

@@ -6,9 +6,13 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
 from co3d_compile.layout import Dim, Layout, Mark
-from co3d_compile.ops.flow import Flow, alone, windowed
-from co3d_compile.ops.operation import Block, Call, Operation, Refused, per_spatial
+from co3d_compile.ops.flow import Flow, Taps, alone, windowed
+from co3d_compile.ops.frame_convolution import Geometry, frame_convolution
+from co3d_compile.ops.operation import Block, Call, Operation, Refused, Sample, Step, per_spatial
 from co3d_compile.ops.spatial import spatial_layout, time_axis
 
 
@@ -46,19 +50,57 @@ class Convolution(Operation):
         *_, padding = geometry(arguments, weight.shape[2:])
         return {**arguments, "padding": [0 if place == axis else pad for place, pad in enumerate(padding)]}
 
+    def stepper(self, arguments: Mapping[str, Any], reads: Layout, taps: Taps) -> Step | None:
+        weight: Tensor = arguments["weight"]
+        axis = time_axis(reads, weight.dim() - 2)
+        if axis is None or weight.dim() == 3:
+            return None
+        return frame_convolution(arguments, geometry(arguments, weight.shape[2:]), axis)
+
     def macs(self, call: Call, flow: Flow) -> int:
         kernel: tuple[int, ...] = call["weight"].layout.shape
         return prod(flow.layouts[0].with_time(1).shape) * prod(kernel[1:])
 
+    def samples(self) -> tuple[Sample, ...]:
+        return (
+            Sample("all of a cube", nn.Conv3d(2, 3, 3, padding=1)),
+            Sample("no padding", nn.Conv3d(2, 3, (3, 1, 1))),
+            Sample("kernel 1", nn.Conv3d(2, 3, 1)),
+            Sample("kernel 1 strided", nn.Conv3d(2, 3, 1, stride=2)),
+            Sample("kernel 1 padded", nn.Conv3d(2, 3, 1, padding=(1, 0, 0))),
+            Sample("even kernel", nn.Conv3d(2, 3, (4, 2, 2), padding=(1, 0, 0))),
+            Sample("stride over kernel", nn.Conv3d(2, 3, (2, 1, 1), stride=(3, 1, 1))),
+            Sample("strided and padded", nn.Conv3d(2, 3, (5, 3, 3), stride=2, padding=2)),
+            Sample("dilated", nn.Conv3d(2, 3, (3, 1, 1), dilation=(2, 1, 1), padding=(2, 0, 0))),
+            Sample("dilated and strided", nn.Conv3d(2, 3, (2, 3, 3), stride=2, dilation=(3, 1, 1), padding=1)),
+            Sample("wider padding than kernel", nn.Conv3d(2, 3, (2, 1, 1), padding=(3, 0, 0))),
+            Sample("same", nn.Conv3d(2, 3, 3, padding="same")),
+            Sample("same, even", nn.Conv3d(2, 3, (4, 2, 3), padding="same")),
+            Sample("valid", nn.Conv3d(2, 3, 3, padding="valid")),
+            Sample("depthwise", nn.Conv3d(2, 4, 3, padding=1, groups=2, bias=False)),
+            Sample("over time, 1d", nn.Conv1d(2, 3, 3, stride=2, padding=1, dilation=2), (3, 2, 8)),
+            Sample("same, 1d", nn.Conv1d(2, 3, 4, padding="same"), (1, 2, 8)),
+            Sample("over time and rows, 2d", nn.Conv2d(2, 3, (3, 1), stride=(2, 1), padding=(1, 0)), (2, 2, 8, 6)),
+            Sample("frames in the batch, 2d", _in_frames(nn.Conv2d(2, 3, 3, padding=1))),
+            Sample(
+                "kernel from the video",
+                lambda x: torch.conv3d(x, x[:, :, :, :1, :1].mean(2, True)),
+                refusal="the kernel is",
+            ),
+            Sample(
+                "time in channels",
+                lambda x: torch.conv2d(x.flatten(1, 2), torch.ones(1, 16, 1, 1)),
+                refusal="time is folded",
+            ),
+        )
 
-def geometry(
-    arguments: Mapping[str, Any], kernel: Sequence[int]
-) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+
+def geometry(arguments: Mapping[str, Any], kernel: Sequence[int]) -> Geometry:
     """Kernel, stride, dilation and padding, each per axis."""
     count = len(kernel)
     stride = per_spatial(arguments["stride"], count)
     dilation = per_spatial(arguments["dilation"], count)
-    return tuple(kernel), stride, dilation, per_spatial(arguments["padding"], count)
+    return Geometry(tuple(kernel), stride, dilation, per_spatial(arguments["padding"], count))
 
 
 def _is_alone(kernel: int, stride: int, padding: int) -> bool:
@@ -79,3 +121,13 @@ def _require_whole_channels(layout: Layout, count: int) -> None:
             "time is folded into the channels, which this convolution mixes",
             "keep time as an axis of its own and convolve along it",
         )
+
+
+def _in_frames(layer: nn.Module) -> nn.Sequential:
+    return nn.Sequential(_FoldTime(), layer)
+
+
+class _FoldTime(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        folded: Tensor = x.transpose(1, 2).flatten(0, 1)
+        return folded

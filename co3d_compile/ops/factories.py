@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from co3d_compile.layout import Layout, Spread
 from co3d_compile.ops.flow import Flow, alone
-from co3d_compile.ops.operation import Block, Call, Operation
+from co3d_compile.ops.operation import Block, Call, Operation, Sample
 
 
 class Filled(Operation):
@@ -18,3 +20,10 @@ class Filled(Operation):
 
     def adapted(self, arguments: Mapping[str, Any], block: Block) -> Mapping[str, Any]:
         return {**arguments, "size": list(block.layouts[0].running_shape(1, 1))}
+
+    def samples(self) -> tuple[Sample, ...]:
+        return (
+            Sample("zeros beside", lambda x: torch.cat([x, torch.zeros(1, 1, x.shape[2], 4, 5)], 1)),
+            Sample("a value added", lambda x: x + torch.full_like(x, 0.5)),
+            Sample("ones multiplied", lambda x: x * x.new_ones(x.shape)),
+        )

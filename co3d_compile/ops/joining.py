@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from co3d_compile.layout import Dim, Layout, Mark
 from co3d_compile.ops.broadcast import joined
 from co3d_compile.ops.flow import Flow, alone
-from co3d_compile.ops.operation import Block, Call, Facts, Operation, Refused, canonical_dim
+from co3d_compile.ops.operation import Block, Call, Facts, Operation, Refused, Sample, canonical_dim
 
 
 class Cat(Operation):
@@ -30,6 +32,14 @@ class Cat(Operation):
         shape = block.layouts[0].running_shape(block.elements, block.batch)
         return super().run({**arguments, "tensors": [_grown(part, shape, dim) for part in arguments["tensors"]]}, block)
 
+    def samples(self) -> tuple[Sample, ...]:
+        return (
+            Sample("channels", lambda x: torch.cat([x, x.relu(), x * 2], 1)),
+            Sample("at other depths", lambda x: torch.cat([F.avg_pool3d(x, (3, 1, 1), 1, (1, 0, 0)), x], 1)),
+            Sample("with zeros", lambda x: torch.cat([x, torch.zeros_like(x[:, :1])], 1)),
+            Sample("over time", lambda x: torch.cat([x, x], 2), refusal="tensors are joined along time"),
+        )
+
 
 class Stack(Operation):
     targets = ("aten.stack.default",)
@@ -46,6 +56,12 @@ class Stack(Operation):
         shape = block.layouts[0].running_shape(block.elements, block.batch)
         part = shape[:dim] + shape[dim + 1 :]
         return super().run({**arguments, "tensors": [tensor.expand(part) for tensor in arguments["tensors"]]}, block)
+
+    def samples(self) -> tuple[Sample, ...]:
+        return (
+            Sample("a new axis", lambda x: torch.stack([x, x.relu()], 1)),
+            Sample("last, at other depths", lambda x: torch.stack([x, F.avg_pool3d(x, (3, 1, 1), 1, (1, 0, 0))], -1)),
+        )
 
 
 def _with_dim(layout: Layout, place: int, dim: Dim) -> Layout:

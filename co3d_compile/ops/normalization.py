@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import torch.nn.functional as F
+from torch import nn
+
 from co3d_compile.layout import Layout, Mark
 from co3d_compile.ops.flow import Flow, alone
-from co3d_compile.ops.operation import Call, Operation, Refused
+from co3d_compile.ops.operation import Call, Operation, Refused, Sample
 
 STATISTICS = Refused(
     "its statistics reach over the whole clip",
@@ -23,6 +26,16 @@ class BatchNorm(Operation):
             raise Refused("time is folded into the channels, each with its own norm", "keep time as an axis of its own")
         return alone(layout)
 
+    def samples(self) -> tuple[Sample, ...]:
+        return (
+            Sample("fixed statistics", nn.BatchNorm3d(2)),
+            Sample("no affine part", nn.BatchNorm3d(2, affine=False)),
+            Sample("frames in the batch", nn.Sequential(nn.Flatten(0, 1), nn.BatchNorm2d(8)), refusal="time is folded"),
+            Sample(
+                "statistics of the clip", nn.BatchNorm3d(2, track_running_stats=False), refusal="its statistics reach"
+            ),
+        )
+
 
 class LayerNorm(Operation):
     targets = ("aten.layer_norm.default", "aten.rms_norm.default")
@@ -33,6 +46,13 @@ class LayerNorm(Operation):
         if any(Mark.TIME in dim for dim in normed):
             raise STATISTICS
         return alone(layout)
+
+    def samples(self) -> tuple[Sample, ...]:
+        return (
+            Sample("over space", nn.LayerNorm((4, 5))),
+            Sample("over channels", lambda x: F.layer_norm(x.movedim(1, -1), (2,))),
+            Sample("over time", nn.LayerNorm((8, 4, 5)), refusal="its statistics reach"),
+        )
 
 
 class GroupNorm(Operation):
@@ -46,3 +66,12 @@ class GroupNorm(Operation):
         if not fixed and any(Mark.TIME in dim for dim in layout.dims[1:]):
             raise STATISTICS
         return alone(layout)
+
+    def samples(self) -> tuple[Sample, ...]:
+        return (
+            Sample("frames in the batch", lambda x: F.group_norm(x.transpose(1, 2).flatten(0, 1), 2)),
+            Sample("instances of frames", lambda x: F.instance_norm(x.transpose(1, 2).flatten(0, 1))),
+            Sample("over time", nn.GroupNorm(1, 2), refusal="its statistics reach"),
+            Sample("instances over time", nn.InstanceNorm3d(2), refusal="its statistics reach"),
+            Sample("instances, fixed", nn.InstanceNorm3d(2, track_running_stats=True)),
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from co3d_compile.clock.timing import Timing
 from co3d_compile.layout import Layout
-from co3d_compile.ops.flow import Flow
+from co3d_compile.ops.flow import Flow, Taps
 
 
 class Refused(Exception):
@@ -97,6 +97,29 @@ class Block:
     batch: int
 
 
+Step = Callable[[Sequence[Tensor | None]], Tensor]
+"""One element from its taps, oldest first; None stands for padding. At least one tap exists."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A call to try a rule on: the contract test streams it, or expects its refusal.
+
+    Attributes:
+        name: what is special about it.
+        run: the call, a module or a function of a clip; its layers are drawn when ``samples`` is called.
+        clip: shape of the clip; time lies on axis 2.
+        refusal: a part of the reason, if it must be refused.
+        collapses: one answer for the whole clip, so that the stream gives one for every window.
+    """
+
+    name: str
+    run: Callable[[Tensor], Any]
+    clip: tuple[int, ...] = (1, 2, 8, 4, 5)
+    refusal: str = ""
+    collapses: bool = False
+
+
 class Operation(ABC):
     """A family of operations that treat time alike. Rules hold no state: one object serves every network."""
 
@@ -119,6 +142,19 @@ class Operation(ABC):
     def run(self, arguments: Mapping[str, Any], block: Block) -> Any:
         """The outputs for a block of elements, from adapted arguments with tensors in place."""
         return overload(block.target)(**arguments)
+
+    def stepper(self, arguments: Mapping[str, Any], reads: Layout, taps: Taps) -> Step | None:
+        """A faster way than ``run`` to make one element from its taps, if there is one.
+
+        Args:
+            arguments: with tensors for weights; the streaming operand is missing.
+            reads: layout of the streaming operand.
+        """
+        return None
+
+    def samples(self) -> tuple[Sample, ...]:
+        """Calls that cover each option that the rule accepts, and one for each that it refuses."""
+        return ()
 
     def macs(self, call: Call, flow: Flow) -> int:
         """Multiply-accumulates for one element of the output, all streams of the example's batch together."""

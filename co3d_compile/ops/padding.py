@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch.nn.functional as F
+from torch import nn
+
 from co3d_compile.clock.timing import pad_map
 from co3d_compile.layout import Dim, Layout, Mark
 from co3d_compile.ops.flow import Flow, alone, reindexed
-from co3d_compile.ops.operation import Block, Call, Operation, Refused
+from co3d_compile.ops.operation import Block, Call, Operation, Refused, Sample
 
 
 class Pad(Operation):
@@ -32,6 +35,22 @@ class Pad(Operation):
         pad[place : place + 2] = [0] * len(pad[place : place + 2])
         return {**arguments, "pad": pad}
 
+    def samples(self) -> tuple[Sample, ...]:
+        return (
+            Sample("both ends", lambda x: F.pad(x, (0, 0, 0, 0, 2, 1))),
+            Sample("a value", lambda x: F.pad(x, (1, 0, 0, 0, 1, 0), value=-2.0)),
+            Sample("cut at the start", lambda x: F.pad(x, (0, 0, 0, 0, -2, 0))),
+            Sample("cut at the end", lambda x: F.pad(x, (0, 0, 0, 0, 1, -2))),
+            Sample("shifted", lambda x: F.pad(x, (0, 0, 0, 0, 1, -1)) + F.pad(x, (0, 0, 0, 0, -1, 1))),
+            Sample("a module", nn.ConstantPad3d((1, 1, 0, 0, 1, 2), 0.5)),
+            Sample("channels", lambda x: F.pad(x, (0, 0, 0, 0, 0, 0, 1, 1))),
+            Sample(
+                "time in the batch",
+                lambda x: F.pad(x.flatten(0, 2), (0, 0, 0, 0, 1, 1)),
+                refusal="it pads an axis into which",
+            ),
+        )
+
 
 class PadByContent(Operation):
     """Reflection, replication and circular padding."""
@@ -49,6 +68,13 @@ class PadByContent(Operation):
                 "pad time with a constant, or leave it unpadded",
             )
         return alone(layout)
+
+    def samples(self) -> tuple[Sample, ...]:
+        return (
+            Sample("space reflected", lambda x: F.pad(x.flatten(0, 1), (1, 1, 1, 1), mode="reflect")),
+            Sample("space repeated", nn.ReplicationPad3d((1, 1, 1, 1, 0, 0))),
+            Sample("time repeated", nn.ReplicationPad3d((0, 0, 0, 0, 1, 1)), refusal="time is padded with copies"),
+        )
 
 
 def padded_layout(call: Call) -> tuple[Layout, list[tuple[int, int]]]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 
 from co3d_compile.ops.broadcast import joined
 from co3d_compile.ops.flow import Flow, alone
-from co3d_compile.ops.operation import Call, Operation, overload
+from co3d_compile.ops.operation import Call, Operation, Sample, overload
 
 UNTAGGED = frozenset(
     {
@@ -52,3 +53,22 @@ class Pointwise(Operation):
 
     def flow(self, call: Call) -> Flow:
         return alone(joined(call.operands, call.sizes))
+
+    def samples(self) -> tuple[Sample, ...]:
+        return (
+            Sample("arithmetic", lambda x: (x * 2 - 1).relu() / (x.abs() + 1)),
+            Sample("activations", lambda x: F.hardswish(x) + F.silu(x) + F.gelu(x) + F.elu(x)),
+            Sample("in place", lambda x: F.relu(x + 0, inplace=True).mul_(2).add_(x)),
+            Sample("learned", torch.nn.PReLU(2)),
+            Sample("branches at other depths", lambda x: x + F.avg_pool3d(x, (3, 1, 1), 1, (1, 0, 0))),
+            Sample("by channel", lambda x: x * torch.tensor([2.0, -1.0]).reshape(2, 1, 1, 1)),
+            Sample("chosen", lambda x: torch.where(x > 0, x, x.exp() - 1).clamp(-0.5, 2)),
+            Sample("masked", lambda x: x.masked_fill(x < 0, 0.25)),
+            Sample("cast", lambda x: x.double() * 2),
+            Sample("a frame for each", lambda x: x * torch.ones(8, 1, 1), refusal="an operand of 8 fixed values"),
+            Sample(
+                "outer product over time",
+                lambda x: x[..., :1, :1] + x[..., :1, :1].transpose(2, 3),
+                refusal="time lies in",
+            ),
+        )

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from math import inf
 from typing import Any
 
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
 from co3d_compile.layout import Layout, Mark
-from co3d_compile.ops.flow import Divisor, Flow, alone, collapsed, windowed
-from co3d_compile.ops.operation import Block, Call, Operation, per_spatial
+from co3d_compile.ops.flow import Divisor, Flow, Taps, alone, collapsed, windowed
+from co3d_compile.ops.operation import Block, Call, Operation, Sample, Step, per_spatial
 from co3d_compile.ops.spatial import spatial_layout, time_axis
 
 
@@ -63,6 +68,31 @@ class MaxPool(Pool):
     # -inf, not 0: a max pool's padding must never win (torch.nn.MaxPool3d)
     fill = -inf
 
+    def stepper(self, arguments: Mapping[str, Any], reads: Layout, taps: Taps) -> Step | None:
+        if not _is_over_time_alone(arguments, taps):
+            return None
+
+        def step(elements: Sequence[Tensor | None]) -> Tensor:
+            return reduce(torch.maximum, [element for element in elements if element is not None])
+
+        return step
+
+    def samples(self) -> tuple[Sample, ...]:
+        return (
+            Sample("cube", nn.MaxPool3d(2)),
+            Sample("overlapping", nn.MaxPool3d((3, 1, 1), stride=1)),
+            Sample("padded, of negative values", lambda x: F.max_pool3d(-x.abs() - 1.0, 3, 2, 1)),
+            Sample("padded, time alone", lambda x: F.max_pool3d(-x.abs() - 1.0, (3, 1, 1), (2, 1, 1), (1, 0, 0))),
+            Sample("dilated", nn.MaxPool3d((3, 2, 2), stride=1, dilation=(2, 1, 1), padding=(1, 0, 0))),
+            Sample("ceil mode", nn.MaxPool3d((3, 2, 2), stride=(2, 2, 2), ceil_mode=True)),
+            Sample("ceil mode, padded", nn.MaxPool3d((2, 1, 1), stride=(3, 1, 1), padding=(1, 0, 0), ceil_mode=True)),
+            Sample("kernel 1 strided", nn.MaxPool3d(1, stride=(2, 1, 1))),
+            Sample("space alone", nn.MaxPool3d((1, 2, 2), stride=(1, 2, 2))),
+            Sample("1d", nn.MaxPool1d(3, stride=2, padding=1), (2, 2, 8)),
+            Sample("2d", nn.MaxPool2d((3, 1), stride=(2, 1), padding=(1, 0)), (1, 2, 8, 6)),
+            Sample("all of the clip", nn.MaxPool3d((8, 1, 1)), collapses=True),
+        )
+
 
 class AveragePool(Pool):
     targets = tuple(f"aten.avg_pool{n}d.default" for n in (1, 2, 3))
@@ -74,6 +104,32 @@ class AveragePool(Pool):
             return Divisor.VALID
         return Divisor.PADDED if arguments["ceil_mode"] else Divisor.KERNEL
 
+    def stepper(self, arguments: Mapping[str, Any], reads: Layout, taps: Taps) -> Step | None:
+        if not _is_over_time_alone(arguments, taps):
+            return None
+        factor = 1.0 / (arguments.get("divisor_override") or taps.count)
+
+        def step(elements: Sequence[Tensor | None]) -> Tensor:
+            return reduce(torch.add, [element for element in elements if element is not None]) * factor
+
+        return step
+
+    def samples(self) -> tuple[Sample, ...]:
+        return (
+            Sample("cube", nn.AvgPool3d(2)),
+            Sample("padded", nn.AvgPool3d(3, 2, 1)),
+            Sample("padding not counted", nn.AvgPool3d(3, 2, 1, count_include_pad=False)),
+            Sample("padding not counted, time alone", nn.AvgPool3d((3, 1, 1), 1, (1, 0, 0), count_include_pad=False)),
+            Sample("ceil mode", nn.AvgPool3d((3, 1, 1), (2, 1, 1), ceil_mode=True)),
+            Sample("ceil mode, padded", nn.AvgPool3d((4, 3, 3), 3, (2, 1, 1), ceil_mode=True)),
+            Sample("ceil mode, padding not counted", nn.AvgPool3d((4, 1, 1), (3, 1, 1), (2, 0, 0), True, False)),
+            Sample("own divisor", nn.AvgPool3d(3, 1, 1, divisor_override=5)),
+            Sample("own divisor, ceil mode", nn.AvgPool3d((3, 1, 1), (2, 1, 1), (1, 0, 0), True, divisor_override=2)),
+            Sample("1d", nn.AvgPool1d(3, 2, 1, count_include_pad=False), (2, 2, 8)),
+            Sample("2d", nn.AvgPool2d((3, 1), (2, 1), (1, 0)), (1, 2, 8, 6)),
+            Sample("all of the clip", nn.AvgPool3d((8, 4, 5)), collapses=True),
+        )
+
 
 def spans_clip(arguments: Mapping[str, Any], layout: Layout, axis: int, count: int) -> bool:
     """The pool takes all elements of the clip together, so that it takes a window of another width as well."""
@@ -82,12 +138,23 @@ def spans_clip(arguments: Mapping[str, Any], layout: Layout, axis: int, count: i
     return kernel == layout.time > 1 and stride in (1, kernel) and (padding, dilation, scaled) == (0, 1, False)
 
 
+FEW = 8
+"""Up to so many taps, reading them one by one beats joining them."""
+
 GEOMETRY = ("kernel_size", "stride", "padding", "dilation")
 
 
 def pool_rank(target: str) -> int:
     """The number of axes in a target's name: ``aten.avg_pool3d.default`` has three."""
     return int(target.split("pool")[1][0])
+
+
+def _is_over_time_alone(arguments: Mapping[str, Any], taps: Taps) -> bool:
+    """A few taps, and neither kernel, stride nor padding over space."""
+    count = len(arguments["kernel_size"])
+    kernel, stride, padding = (_per_axis(arguments, name, count) for name in GEOMETRY[:3])
+    pooled = [place for place in range(count) if (kernel[place], stride[place], padding[place]) != (1, 1, 0)]
+    return count > 1 and len(pooled) == 1 and kernel[pooled[0]] == taps.count <= FEW
 
 
 def _per_axis(arguments: Mapping[str, Any], name: str, count: int) -> tuple[int, ...]:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from math import prod
 
+import torch
+import torch.nn.functional as F
+from torch import nn
+
 from co3d_compile.layout import Dim, Layout, Mark
 from co3d_compile.ops.broadcast import joined
 from co3d_compile.ops.flow import Flow, alone, collapsed
-from co3d_compile.ops.operation import Call, Facts, Operation, Refused
+from co3d_compile.ops.operation import Call, Facts, Operation, Refused, Sample
 
 MIXING = Refused(
     "it is a product over time of two things made from the video, so every frame of the clip meets every other",
@@ -28,6 +32,17 @@ class Linear(Operation):
     def macs(self, call: Call, flow: Flow) -> int:
         width = flow.taps.count * call["input"].layout.with_time(1).shape[-1]
         return prod(flow.layouts[0].with_time(1).shape) * int(width)
+
+    def samples(self) -> tuple[Sample, ...]:
+        return (
+            Sample("of the last axis", nn.Linear(5, 3)),
+            Sample("no bias", nn.Linear(5, 3, bias=False)),
+            Sample("of the flattened clip", nn.Sequential(nn.Flatten(), nn.Linear(320, 3)), collapses=True),
+            Sample(
+                "over time alone", lambda x: F.linear(x.movedim(2, -1), torch.ones(1, 8)).squeeze(-1), collapses=True
+            ),
+            Sample("a weight from the video", lambda x: F.linear(x, x[0, 0, 0]), refusal="it is a product over time"),
+        )
 
 
 class MatrixProduct(Operation):
@@ -64,6 +79,23 @@ class MatrixProduct(Operation):
         left, _ = _factors(call)
         width = flow.taps.count * left.layout.with_time(1).shape[-1]
         return prod(flow.layouts[0].with_time(1).shape) * int(width)
+
+    def samples(self) -> tuple[Sample, ...]:
+        return (
+            Sample("by a constant", lambda x: x @ torch.linspace(-1, 1, 10).reshape(5, 2)),
+            Sample("from the left", lambda x: torch.linspace(-1, 1, 12).reshape(3, 4) @ x),
+            Sample("of two streams", lambda x: x @ (x * 2).transpose(3, 4)),
+            Sample("attention in a frame", lambda x: (x @ x.mT).softmax(-1) @ x),
+            Sample("einsum", lambda x: torch.einsum("nctij,nctkj->nctik", x, x.relu()), (2, 2, 8, 4, 5)),
+            Sample("in a batch of matrices", lambda x: torch.bmm(x.flatten(0, 2), x.flatten(0, 2).mT), (1, 1, 8, 4, 5)),
+            Sample("added to", lambda x: torch.addmm(torch.ones(3), x[:, 0].flatten(0, 2), torch.ones(5, 3))),
+            Sample(
+                "over time", lambda x: x.transpose(2, 4) @ x.transpose(2, 4).mT, refusal="it is a product over time"
+            ),
+            Sample(
+                "frame against frame", lambda x: x.flatten(3) @ x.flatten(3).mT, refusal="it is a product over time"
+            ),
+        )
 
 
 def _factors(call: Call) -> tuple[Facts, Facts]:

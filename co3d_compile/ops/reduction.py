@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import torch
+
 from co3d_compile.layout import Dim, Layout, Mark
 from co3d_compile.ops.flow import Flow, alone, collapsed
-from co3d_compile.ops.operation import Call, Operation, Refused, canonical_dims
+from co3d_compile.ops.operation import Call, Operation, Refused, Sample, canonical_dims
 
 STILL = ("mean", "amax", "amin", "max", "min", "logsumexp_mean")
 
@@ -50,6 +52,27 @@ class Reduction(Operation):
             return alone(*layouts)
         still = call.target.split(".")[1] in STILL
         return collapsed(*layouts, width=facts.layout.time, still=still, resizable=True)
+
+    def samples(self) -> tuple[Sample, ...]:
+        return (
+            Sample("mean over time", lambda x: x.mean(2), collapses=True),
+            Sample("mean over time, kept", lambda x: x.mean(2, keepdim=True), collapses=True),
+            Sample("mean over time and space", lambda x: x.mean((2, 3, 4)), collapses=True),
+            Sample("sum over time and space", lambda x: x.sum((2, 4)), collapses=True),
+            Sample("largest over time", lambda x: x.amax((2, 3)), collapses=True),
+            Sample("smallest, with its place", lambda x: x.min(2).values, collapses=True),
+            Sample("variance over time", lambda x: x.var(2), collapses=True),
+            Sample("deviation over time", lambda x: x.std((2, 3), correction=0), collapses=True),
+            Sample("logsumexp over time", lambda x: x.logsumexp(2), collapses=True),
+            Sample("norm over time", lambda x: torch.linalg.vector_norm(x, dim=2), collapses=True),
+            Sample("product over time", lambda x: x.prod(2), collapses=True),
+            Sample("median over time", lambda x: x.median(2).values, collapses=True),
+            Sample("mean over space", lambda x: x.mean((3, 4))),
+            Sample("mean over channels, kept", lambda x: x.mean(1, keepdim=True)),
+            Sample("largest over space", lambda x: x.amax((3, 4), keepdim=True)),
+            Sample("variance over channels", lambda x: x.var((1, 3))),
+            Sample("over the batch", lambda x: x.mean(0), (2, 2, 8, 4, 5), refusal="the streams of a batch"),
+        )
 
 
 def reduced_layout(layout: Layout, dims: tuple[int, ...], *, keepdim: bool) -> Layout:

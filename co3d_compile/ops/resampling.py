@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch.nn.functional as F
+from torch import nn
+
 from co3d_compile.layout import Layout, Mark
 from co3d_compile.ops.flow import Flow, alone
-from co3d_compile.ops.operation import Block, Call, Operation, Refused
+from co3d_compile.ops.operation import Block, Call, Operation, Refused, Sample
 from co3d_compile.ops.spatial import spatial_layout, time_axis
 
 KINDS = {1: ("nearest1d", "linear1d"), 2: ("nearest2d", "bilinear2d", "bicubic2d"), 3: ("nearest3d", "trilinear3d")}
@@ -40,6 +43,15 @@ class Upsample(Operation):
             return arguments
         return {**arguments, "output_size": [block.width if n == axis else size for n, size in enumerate(sizes)]}
 
+    def samples(self) -> tuple[Sample, ...]:
+        return (
+            Sample("nearest", nn.Upsample(scale_factor=(1, 2, 2))),
+            Sample("linear", nn.Upsample(size=(8, 6, 7), mode="trilinear")),
+            Sample("frames in the batch", lambda x: F.interpolate(x.flatten(0, 1), scale_factor=2.0), (1, 1, 8, 4, 5)),
+            Sample("bilinear", lambda x: F.interpolate(x[:, 0], size=(8, 9), mode="bilinear"), (1, 2, 8, 4, 5)),
+            Sample("of time", nn.Upsample(scale_factor=2), refusal="it resamples time from 8 to 16"),
+        )
+
 
 class PixelShuffle(Operation):
     targets = ("aten.pixel_shuffle.default", "aten.pixel_unshuffle.default", "aten.channel_shuffle.default")
@@ -51,6 +63,12 @@ class PixelShuffle(Operation):
             raise Refused("it moves values between channels and an axis that holds time", "fold time into the batch")
         return alone(
             layout.with_dims([d if n < layout.rank - 3 else (call.shapes[0][n],) for n, d in enumerate(layout.dims)])
+        )
+
+    def samples(self) -> tuple[Sample, ...]:
+        return (
+            Sample("frames in the batch", lambda x: F.pixel_shuffle(x.transpose(1, 2), 2), (1, 4, 8, 4, 5)),
+            Sample("back", lambda x: F.pixel_unshuffle(x.transpose(1, 2), 2), (1, 2, 8, 4, 6)),
         )
 
 

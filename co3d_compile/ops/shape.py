@@ -7,7 +7,7 @@ from typing import Any
 
 from co3d_compile.layout import Dim, Layout, Mark, SplitError, Spread
 from co3d_compile.ops.flow import Flow, alone, collapsed
-from co3d_compile.ops.operation import Block, Call, Operation, Refused, canonical_dim, canonical_dims
+from co3d_compile.ops.operation import Block, Call, Operation, Refused, Sample, canonical_dim, canonical_dims
 
 
 class View(Operation):
@@ -24,6 +24,25 @@ class View(Operation):
     def adapted(self, arguments: Mapping[str, Any], block: Block) -> Mapping[str, Any]:
         return {**arguments, "shape": list(block.layouts[0].running_shape(block.elements, block.batch))}
 
+    def samples(self) -> tuple[Sample, ...]:
+        return (
+            Sample("time in the batch", lambda x: x.transpose(1, 2).reshape(-1, 2, 4, 5).relu()),
+            Sample("time with the batch outside", lambda x: x.permute(2, 0, 1, 3, 4).reshape(8, -1)),
+            Sample(
+                "there and back", lambda x: x.transpose(1, 2).flatten(0, 1).exp().unflatten(0, (-1, 8)).transpose(1, 2)
+            ),
+            Sample("lines of pixels", lambda x: x.permute(0, 3, 4, 1, 2).reshape(-1, 2, 8).exp(), (2, 2, 8, 4, 5)),
+            Sample("space flattened", lambda x: x.view(*x.shape[:3], 20)),
+            Sample(
+                "channels shuffled",
+                lambda x: x.view(1, 2, 2, -1, 4, 5).transpose(1, 2).reshape(1, 4, -1, 4, 5),
+                (1, 4, 8, 4, 5),
+            ),
+            Sample(
+                "pairs of frames", lambda x: x.reshape(1, 2, 4, 2, 4, 5), refusal="time of size 8 is cut into pieces"
+            ),
+        )
+
 
 class Permute(Operation):
     targets = ("aten.permute.default",)
@@ -31,6 +50,12 @@ class Permute(Operation):
     def flow(self, call: Call) -> Flow:
         layout: Layout = call["self"].layout
         return alone(layout.with_dims([layout.dims[dim] for dim in canonical_dims(call["dims"], layout.rank)]))
+
+    def samples(self) -> tuple[Sample, ...]:
+        return (
+            Sample("time before channels", lambda x: x.permute(0, 2, 1, 3, 4)),
+            Sample("channels last", lambda x: x.permute(0, 2, 3, -1, 1).exp()),
+        )
 
 
 class Transpose(Operation):
@@ -49,6 +74,12 @@ class Transpose(Operation):
             dims[one], dims[other] = dims[other], dims[one]
         return alone(layout.with_dims(dims))
 
+    def samples(self) -> tuple[Sample, ...]:
+        return (
+            Sample("time last", lambda x: x.transpose(2, -1)),
+            Sample("moved", lambda x: x.movedim(2, 4)),
+        )
+
 
 class Squeeze(Operation):
     targets = ("aten.squeeze.default", "aten.squeeze.dim", "aten.squeeze.dims")
@@ -62,6 +93,13 @@ class Squeeze(Operation):
             return collapsed(kept, width=1, still=True)
         return alone(kept)
 
+    def samples(self) -> tuple[Sample, ...]:
+        return (
+            Sample("a channel", lambda x: x.mean(1, keepdim=True).squeeze(1)),
+            Sample("several", lambda x: x.mean((3, 4), keepdim=True).squeeze((3, 4))),
+            Sample("all of size 1", lambda x: x.mean((1, 3), keepdim=True).squeeze(), (2, 2, 8, 4, 5)),
+        )
+
 
 class Unsqueeze(Operation):
     targets = ("aten.unsqueeze.default",)
@@ -70,6 +108,12 @@ class Unsqueeze(Operation):
         layout: Layout = call["self"].layout
         place = call["dim"] % (layout.rank + 1)
         return alone(layout.with_dims([*layout.dims[:place], (), *layout.dims[place:]]))
+
+    def samples(self) -> tuple[Sample, ...]:
+        return (
+            Sample("before time", lambda x: x.unsqueeze(2)),
+            Sample("last", lambda x: x.unsqueeze(-1) * 2),
+        )
 
 
 class Expand(Operation):
@@ -88,6 +132,13 @@ class Expand(Operation):
     def adapted(self, arguments: Mapping[str, Any], block: Block) -> Mapping[str, Any]:
         return {**arguments, "size": list(block.layouts[0].running_shape(block.elements, block.batch))}
 
+    def samples(self) -> tuple[Sample, ...]:
+        return (
+            Sample("space", lambda x: x.mean((3, 4), keepdim=True).expand(-1, -1, -1, 4, 5) + x),
+            Sample("as an output", lambda x: x.mean(3, keepdim=True).expand(-1, -1, -1, 3, -1)),
+            Sample("a new axis", lambda x: x.expand(3, 1, 2, 8, 4, 5)[1] + x),
+        )
+
 
 class Repeat(Operation):
     targets = ("aten.repeat.default",)
@@ -100,3 +151,9 @@ class Repeat(Operation):
         if marked:
             raise Refused("time or the batch is repeated", "repeat another dimension")
         return alone(layout.with_dims([(count, *dim) for count, dim in zip(repeats, padded, strict=True)]))
+
+    def samples(self) -> tuple[Sample, ...]:
+        return (
+            Sample("channels", lambda x: x.repeat(1, 3, 1, 1, 1)),
+            Sample("over time", lambda x: x.repeat(1, 1, 2, 1, 1), refusal="time or the batch is repeated"),
+        )

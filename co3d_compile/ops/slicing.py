@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from sys import maxsize
 from typing import Any
 
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
 from co3d_compile.clock.periodic import affine, floor_ratio
 from co3d_compile.clock.timing import IndexMap
 from co3d_compile.layout import Dim, Layout, Mark
 from co3d_compile.ops.broadcast import joined
 from co3d_compile.ops.flow import Flow, alone, collapsed, reindexed
-from co3d_compile.ops.operation import Block, Call, Facts, Operation, Refused, canonical_dim
+from co3d_compile.ops.operation import Block, Call, Facts, Operation, Refused, Sample, canonical_dim
 
 WHOLE = Refused(
     "it cuts through time or the batch where they are folded with another axis", "keep time as an axis of its own"
@@ -37,6 +41,19 @@ class Slice(Operation):
             return arguments
         return {**arguments, "start": 0, "end": maxsize}
 
+    def samples(self) -> tuple[Sample, ...]:
+        return (
+            Sample("from the third frame", lambda x: x[:, :, 2:]),
+            Sample("every third frame", lambda x: x[:, :, 1::3]),
+            Sample("without the last two", lambda x: x[:, :, :-2]),
+            Sample("every other, without the last", lambda x: x[:, :, 1:-1:2]),
+            Sample("neighbours apart", lambda x: x[:, :, 1:] - x[:, :, :-1]),
+            Sample("chomped", lambda x: F.pad(x, (0, 0, 0, 0, 2, 2))[:, :, :-2]),
+            Sample("of channels and space", lambda x: x[:, 1:, :, ::2, :-1]),
+            Sample("the first five frames", lambda x: x[:, :, :5], refusal="takes frames by their place in the clip"),
+            Sample("the last five frames", lambda x: x[:, :, -5:], refusal="takes frames by their place in the clip"),
+        )
+
 
 class Select(Operation):
     """One index of a dimension; of time: the frame of that number in each window."""
@@ -52,6 +69,13 @@ class Select(Operation):
         _require_whole(layout.dims[dim])
         return alone(left)
 
+    def samples(self) -> tuple[Sample, ...]:
+        return (
+            Sample("a channel", lambda x: x[:, 1]),
+            Sample("the last frame", lambda x: x[:, :, -1], collapses=True),
+            Sample("the middle frame", lambda x: x[:, :, 4], collapses=True),
+        )
+
 
 class Split(Operation):
     targets = ("aten.split.Tensor", "aten.split_with_sizes.default", "aten.chunk.default", "aten.unbind.int")
@@ -64,6 +88,15 @@ class Split(Operation):
             return alone(*(layout.with_dims([*layout.dims[:dim], *layout.dims[dim + 1 :]]) for _ in call.shapes))
         return alone(*(_resized(layout, dim, shape) for shape in call.shapes))
 
+    def samples(self) -> tuple[Sample, ...]:
+        return (
+            Sample("chunks of channels", lambda x: torch.cat(x.chunk(2, 1)[::-1], 1)),
+            Sample("uneven parts", lambda x: x.split([1, 3], 3)),
+            Sample("equal parts", lambda x: x.split(2, 4)),
+            Sample("channels taken apart", lambda x: x.unbind(1)),
+            Sample("of time", lambda x: x.chunk(2, 2), refusal="it cuts through time"),
+        )
+
 
 class IndexSelect(Operation):
     targets = ("aten.index_select.default",)
@@ -71,6 +104,12 @@ class IndexSelect(Operation):
     def flow(self, call: Call) -> Flow:
         layout: Layout = call["self"].layout
         return alone(_resized(layout, canonical_dim(call["dim"], layout.rank), call.shapes[0]))
+
+    def samples(self) -> tuple[Sample, ...]:
+        return (
+            Sample("channels", lambda x: x.index_select(1, torch.tensor([1, 0, 1]))),
+            Sample("frames", lambda x: x.index_select(2, torch.tensor([1, 0])), refusal="it cuts through time"),
+        )
 
 
 class Scatter(Operation):
@@ -98,6 +137,12 @@ class Scatter(Operation):
         part = arguments["src"]
         sizes = shape[:dim] + ([] if "select" in block.target else [part.shape[dim]]) + shape[dim + 1 :]
         return super().run({**arguments, "self": base, "src": part.expand(sizes)}, block)
+
+    def samples(self) -> tuple[Sample, ...]:
+        return (
+            Sample("a channel written", _write_channel),
+            Sample("rows written", _write_rows),
+        )
 
 
 def _is_whole(call: Call) -> bool:
@@ -129,3 +174,16 @@ def _resized(layout: Layout, dim: int, shape: tuple[int, ...]) -> Layout:
 def _emptied(facts: Facts, dim: int) -> Facts:
     layout = facts.layout.with_dims([() if n == dim else kept for n, kept in enumerate(facts.layout.dims)])
     return Facts(layout, facts.dtype, facts.timing)
+
+
+def _write_channel(x: Tensor) -> Tensor:
+    y = torch.zeros_like(x)
+    y[:, 0] = x[:, 1] * 2
+    y[:, 1:] = x[:, :1]
+    return y
+
+
+def _write_rows(x: Tensor) -> Tensor:
+    y = x.clone()
+    y[:, :, :, 1:3] = x[:, :, :, :2].relu()
+    return y

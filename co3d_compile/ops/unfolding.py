@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from co3d_compile.layout import Layout, Mark
 from co3d_compile.ops.flow import Flow, alone, windowed
-from co3d_compile.ops.operation import Call, Operation, Refused, canonical_dim
+from co3d_compile.ops.operation import Call, Operation, Refused, Sample, canonical_dim
 
 
 class Unfold(Operation):
@@ -22,3 +22,13 @@ class Unfold(Operation):
         if any(isinstance(factor, Mark) for factor in layout.dims[dim]):
             raise Refused("time or the batch is folded into what it unfolds", "keep time as an axis of its own")
         return alone(layout.with_dims([*layout.dims[:dim], (count,), *layout.dims[dim + 1 :], (size,)]))
+
+    def samples(self) -> tuple[Sample, ...]:
+        return (
+            Sample("windows of time", lambda x: x.unfold(2, 5, 2)),
+            Sample("medians of windows", lambda x: x.unfold(2, 3, 1).median(-1).values),
+            Sample("columns", lambda x: x.unfold(4, 2, 1)),
+            Sample(
+                "time in the batch", lambda x: x.flatten(0, 2).unfold(0, 2, 2), refusal="time or the batch is folded"
+            ),
+        )

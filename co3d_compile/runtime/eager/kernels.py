@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from co3d_compile.plan.plan import Plan
+from co3d_compile.ops.flow import Way
+from co3d_compile.ops.operation import Operation, Step, overload
+from co3d_compile.plan.plan import Plan, PlanNode, ValueRef, WeightRef
+from co3d_compile.runtime.eager.folding import foldable_norms, folded_weights
+from co3d_compile.runtime.eager.reuse import in_place, reusable_operands
+from co3d_compile.runtime.elements import filled_element
 from co3d_compile.runtime.runner import Lookup, NodeRunner
 from co3d_compile.runtime.state import Element
 
@@ -18,7 +23,9 @@ Taps = Sequence[Sequence[Element]]
 class Kernel(Protocol):
     """One element of a node's outputs from the taps of its operands."""
 
-    outputs: tuple[str, ...]
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The values that it makes."""
 
     def run(self, taps: Taps, batch: int) -> tuple[Tensor, ...]:
         """Every tap exists."""
@@ -31,20 +38,135 @@ class OperatorKernel:
     """The original operator on just what it needs for one element."""
 
     def __init__(self, runner: NodeRunner, like: Tensor) -> None:
-        self.runner = runner
         self.outputs = runner.node.outputs
+        self._runner = runner
         self._like = like
 
     def run(self, taps: Taps, batch: int) -> tuple[Tensor, ...]:
-        return self.runner.run_one(taps, batch, self._like)
+        return self._runner.run_one(taps, batch, self._like)
 
     def run_at_ends(self, taps: Taps, batch: int, n: int, length: int) -> tuple[Tensor, ...]:
-        outputs = self.run(taps, batch)
-        share = self.runner.node.taps.share(n, length)
-        return outputs if share == 1.0 else tuple(output * share for output in outputs)
+        return _shared(self._runner, self.run(taps, batch), n, length)
+
+
+class StepKernel:
+    """The operation's own way to make one element from taps."""
+
+    def __init__(self, runner: NodeRunner, step: Step, outputs: tuple[str, ...], like: Tensor) -> None:
+        self.outputs = outputs
+        self._runner = runner
+        self._step = step
+        self._like = like
+
+    def run(self, taps: Taps, batch: int) -> tuple[Tensor, ...]:
+        return (self._step(taps[0]),)
+
+    def run_at_ends(self, taps: Taps, batch: int, n: int, length: int) -> tuple[Tensor, ...]:
+        elements = list(taps[0])
+        if all(element is None for element in elements):
+            fill = self._runner.node.taps.fill
+            elements[0] = filled_element(self._runner.reads, batch, 0.0 if fill is None else fill, self._like)
+        return _shared(self._runner, (self._step(elements),), n, length)
+
+
+class CallKernel:
+    """An operator called as it stands on single elements; perhaps over an operand that is read for the last time."""
+
+    def __init__(self, node: PlanNode, constants: Lookup, reused: str | None) -> None:
+        self.outputs = node.outputs
+        target = overload(node.target) if reused is None else in_place(node.target)
+        assert target is not None
+        self._call: Callable[..., Any] = target
+        given = {name: value for name, value in node.arguments.items() if name in _names(target)}
+        keywords = _keyword_names(target)
+        order = sorted((name for name in given if name not in keywords), key=lambda name: name != reused)
+        self._keywords = {name: given[name] for name in given if name in keywords}
+        self._template = [_operand(given[name], constants, node) for name in order]
+        self._slots = [
+            (place, node.reads.index(given[name].name))
+            for place, name in enumerate(order)
+            if isinstance(given[name], ValueRef) and given[name].name in node.reads
+        ]
+
+    def run(self, taps: Taps, batch: int) -> tuple[Tensor, ...]:
+        arguments = list(self._template)
+        for place, operand in self._slots:
+            tap = taps[operand][0]
+            arguments[place] = tap
+        result = self._call(*arguments, **self._keywords)
+        return result if isinstance(result, tuple) else (result,)
+
+    def run_at_ends(self, taps: Taps, batch: int, n: int, length: int) -> tuple[Tensor, ...]:
+        return self.run(taps, batch)
 
 
 def kernels_for(plan: Plan, constants: Lookup) -> dict[int, Kernel]:
-    """By index of the node; nodes that another kernel has taken in are missing."""
+    """By index of the node; batch norms that a convolution has taken in are missing."""
     like = constants(plan.weights[0]) if plan.weights else torch.zeros(())
-    return {place: OperatorKernel(NodeRunner(plan, node, constants), like) for place, node in enumerate(plan.nodes)}
+    folds, reused = foldable_norms(plan), reusable_operands(plan)
+    kernels: dict[int, Kernel] = {}
+    taken: set[int] = set()
+    for place, node in enumerate(plan.nodes):
+        if place in taken:
+            continue
+        runner = NodeRunner(plan, node, constants)
+        norm = plan.nodes[folds[place]] if place in folds else None
+        stepping = _step_kernel(runner, norm, constants, like)
+        if stepping is not None and norm is not None:
+            taken.add(folds[place])
+        kernels[place] = stepping or _call_kernel(runner, constants, reused.get(place), like)
+    return kernels
+
+
+def _step_kernel(runner: NodeRunner, norm: PlanNode | None, constants: Lookup, like: Tensor) -> Kernel | None:
+    node, rule = runner.node, runner.rule
+    arguments = {name: _constant(value, constants) for name, value in node.arguments.items()}
+    if norm is not None:
+        arguments |= folded_weights(node, norm, constants)
+    step = None if rule is None else rule.stepper(arguments, runner.reads, node.taps)
+    return None if step is None else StepKernel(runner, step, (norm or node).outputs, like)
+
+
+def _call_kernel(runner: NodeRunner, constants: Lookup, reused: str | None, like: Tensor) -> Kernel:
+    rule = runner.rule
+    assert rule is not None
+    unchanged = type(rule).adapted is Operation.adapted and type(rule).run is Operation.run
+    listed = any(
+        isinstance(value, list) and value and _is_reference(value[0]) for value in runner.node.arguments.values()
+    )
+    if runner.node.way is Way.ALONE and unchanged and not listed and runner.takes_operands_as_they_are:
+        return CallKernel(runner.node, constants, reused)
+    return OperatorKernel(runner, like)
+
+
+def _shared(runner: NodeRunner, outputs: tuple[Tensor, ...], n: int, length: int) -> tuple[Tensor, ...]:
+    """Averages near the ends are divided by the taps that count there."""
+    share = runner.node.taps.share(n, length)
+    return outputs if share == 1.0 else tuple(output * share for output in outputs)
+
+
+def _constant(value: Any, constants: Lookup) -> Any:
+    """A weight or a static result as a tensor, a stream as None, anything else as it is."""
+    if isinstance(value, WeightRef):
+        return constants(value.name).detach()
+    if isinstance(value, ValueRef):
+        return None
+    return value
+
+
+def _is_reference(value: Any) -> bool:
+    return isinstance(value, (ValueRef, WeightRef))
+
+
+def _operand(value: Any, constants: Lookup, node: PlanNode) -> Any:
+    if isinstance(value, ValueRef) and value.name not in node.reads:
+        return constants(value.name)
+    return _constant(value, constants)
+
+
+def _names(target: torch._ops.OpOverload) -> set[str]:
+    return {argument.name for argument in target._schema.arguments}
+
+
+def _keyword_names(target: torch._ops.OpOverload) -> set[str]:
+    return {argument.name for argument in target._schema.arguments if argument.kwarg_only}
