@@ -9,7 +9,6 @@ from itertools import islice
 from pathlib import Path
 from time import perf_counter
 
-import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Generator, Tensor
@@ -152,7 +151,7 @@ def _print_speed(console: Console, comparison: Comparison) -> None:
     console.rule("speed")
     original, stream = comparison.original_ms, comparison.stream_ms
     console.print(
-        f"one prediction, median, {torch.get_num_threads()} threads: original {original:.1f} ms for its clip of "
+        f"one prediction, median, one thread: original {original:.1f} ms for its clip of "
         f"{FRAMES} frames, stream {stream:.1f} ms for {STRIDE} new frames: {original / stream:.1f} times faster"
     )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from statistics import median
@@ -73,38 +74,55 @@ class Comparison:
 
 
 def compare(model: MovementNet, network: Network, frames: Iterable[tuple[float, Tensor]]) -> Comparison:
-    """Stream the frames; then let the original see the same frames as clips and as one whole video."""
+    """Stream the frames; let the original see each clip when its last frame is there, and then the whole video."""
     times: list[float] = []
     seen: list[Tensor] = []
     came: list[tuple[int, Tensor]] = []
+    clips: list[Tensor] = []
     push_ms: list[float] = []
+    clip_ms: list[float] = []
     stream = network.stream()
-    for tick, (time, frame) in enumerate(frames):
-        begin = perf_counter()
-        scores = stream.push(frame)
-        push_ms.append(1000 * (perf_counter() - begin))
-        times.append(time)
-        seen.append(frame)
-        if scores is not None:
-            came.append((tick, scores))
+    with one_thread(), torch.no_grad():
+        for tick, (time, frame) in enumerate(frames):
+            times.append(time)
+            seen.append(frame)
+            scores, milliseconds = timed(stream.push, frame)
+            push_ms.append(milliseconds)
+            if scores is not None:
+                came.append((tick, scores))
+            first = tick + 1 - FRAMES
+            if first >= 0 and first % STRIDE == 0:
+                scores, milliseconds = timed(model, torch.stack(seen[first:], 2))
+                clips.append(scores)
+                clip_ms.append(milliseconds)
     came += [(tick, scores) for tick, scores in enumerate(stream.flush(), len(seen)) if scores is not None]
-    video = torch.stack(seen, 2)
-    clips, clip_ms = scores_of_clips(model, video)
-    ticks = tuple(tick for tick, _ in came)
-    scores = torch.cat([scores for _, scores in came])
-    whole = scores_of_whole_video(model, video)
-    return Comparison(tuple(times), scores, ticks, whole, clips, tuple(push_ms), clip_ms)
+    return Comparison(
+        times=tuple(times),
+        stream=torch.cat([scores for _, scores in came]),
+        ticks=tuple(tick for tick, _ in came),
+        whole=scores_of_whole_video(model, torch.stack(seen, 2)),
+        clips=torch.cat(clips),
+        push_ms=tuple(push_ms),
+        clip_ms=tuple(clip_ms),
+    )
 
 
-@torch.no_grad()
-def scores_of_clips(model: MovementNet, video: Tensor) -> tuple[Tensor, tuple[float, ...]]:
-    """The unchanged original on a sliding window, and the milliseconds that each clip took."""
-    scores, milliseconds = [], []
-    for first in range(0, video.shape[2] - FRAMES + 1, STRIDE):
-        begin = perf_counter()
-        scores.append(model(video[:, :, first : first + FRAMES]))
-        milliseconds.append(1000 * (perf_counter() - begin))
-    return torch.cat(scores), tuple(milliseconds)
+def timed(function: Callable[[Tensor], Tensor], argument: Tensor) -> tuple[Tensor, float]:
+    """The result and the milliseconds that it took."""
+    begin = perf_counter()
+    result = function(argument)
+    return result, 1000 * (perf_counter() - begin)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """So that other work on the machine disturbs the times as little as may be."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @torch.no_grad()
