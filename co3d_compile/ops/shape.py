@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 from co3d_compile.layout import Dim, Layout, Mark, SplitError, Spread
 from co3d_compile.ops.flow import Flow, alone, collapsed
 from co3d_compile.ops.operation import Block, Call, Operation, Refused, Sample, canonical_dim, canonical_dims
@@ -27,11 +29,9 @@ class View(Operation):
     def samples(self) -> tuple[Sample, ...]:
         return (
             Sample("time in the batch", lambda x: x.transpose(1, 2).reshape(-1, 2, 4, 5).relu()),
-            Sample("time with the batch outside", lambda x: x.permute(2, 0, 1, 3, 4).reshape(8, -1)),
-            Sample(
-                "there and back", lambda x: x.transpose(1, 2).flatten(0, 1).exp().unflatten(0, (-1, 8)).transpose(1, 2)
-            ),
-            Sample("lines of pixels", lambda x: x.permute(0, 3, 4, 1, 2).reshape(-1, 2, 8).exp(), (2, 2, 8, 4, 5)),
+            Sample("time with the batch outside", lambda x: x.permute(2, 0, 1, 3, 4).flatten(3)),
+            Sample("there and back", _folded_and_back),
+            Sample("lines of pixels", lambda x: x.permute(0, 3, 4, 1, 2).flatten(0, 2).exp()),
             Sample("space flattened", lambda x: x.view(*x.shape[:3], 20)),
             Sample(
                 "channels shuffled",
@@ -93,6 +93,10 @@ class Squeeze(Operation):
             return collapsed(kept, width=1, still=True)
         return alone(kept)
 
+    def run(self, arguments: Mapping[str, Any], block: Block) -> Any:
+        # by shape: a dimension of size 1 at run time may be time or the batch, which the clip did not drop
+        return arguments["self"].reshape(block.layouts[0].running_shape(block.elements, block.batch))
+
     def samples(self) -> tuple[Sample, ...]:
         return (
             Sample("a channel", lambda x: x.mean(1, keepdim=True).squeeze(1)),
@@ -136,7 +140,7 @@ class Expand(Operation):
         return (
             Sample("space", lambda x: x.mean((3, 4), keepdim=True).expand(-1, -1, -1, 4, 5) + x),
             Sample("as an output", lambda x: x.mean(3, keepdim=True).expand(-1, -1, -1, 3, -1)),
-            Sample("a new axis", lambda x: x.expand(3, 1, 2, 8, 4, 5)[1] + x),
+            Sample("a new axis", lambda x: x.expand(3, *x.shape)[1] + x),
         )
 
 
@@ -157,3 +161,13 @@ class Repeat(Operation):
             Sample("channels", lambda x: x.repeat(1, 3, 1, 1, 1)),
             Sample("over time", lambda x: x.repeat(1, 1, 2, 1, 1), refusal="time or the batch is repeated"),
         )
+
+
+def _folded_and_back(x: Tensor) -> Tensor:
+    frames = x.transpose(1, 2).flatten(0, 1).exp()
+    return frames.reshape(*x.transpose(1, 2).shape).transpose(1, 2)
+
+
+def _shuffled(x: Tensor) -> Tensor:
+    n, c, *rest = x.shape
+    return x.view(n, 2, c // 2, *rest).transpose(1, 2).reshape(x.shape)

@@ -94,7 +94,7 @@ class CallKernel:
             tap = taps[operand][0]
             arguments[place] = tap
         result = self._call(*arguments, **self._keywords)
-        return result if isinstance(result, tuple) else (result,)
+        return tuple(result) if isinstance(result, (tuple, list)) else (result,)
 
     def run_at_ends(self, taps: Taps, batch: int, n: int, length: int) -> tuple[Tensor, ...]:
         return self.run(taps, batch)
