@@ -196,6 +196,7 @@ def determined_counts(
     Settled: it is there and the same when the video ends after these frames, and stays finite when all later ones
     are NaN. None where the original takes no video of so few frames.
     """
+    batch = video.shape[0] if time_axis else 1
     try:
         cut = leaves_of(reference, video.narrow(time_axis, 0, frames))
     except (RuntimeError, IndexError):
@@ -208,7 +209,7 @@ def determined_counts(
     else:
         later = whole
     return [
-        _settled(short, full, poisoned_one, axis.dim)
+        _settled(*(axis.apart(leaf, batch) for leaf in (short, full, poisoned_one)), axis.along)
         for short, full, poisoned_one, axis in zip(cut, whole, later, axes, strict=True)
     ]
 
@@ -282,8 +283,7 @@ def check_law(
     axes = axes_of(reference, example, time_axis=time_axis, stacked=stacked)
     whole = _video(clip, lengths[-1], batch, time_axis, seed)
     longest = check_video(net, reference, whole, axes, time_axis=time_axis)
-    if batch == 1:
-        check_ticks(reference, whole, longest.ticks, axes, time_axis=time_axis, poison=poison)
+    check_ticks(reference, whole, longest.ticks, axes, time_axis=time_axis, poison=poison)
     for length in lengths[:-1]:
         shorter = check_video(net, reference, whole.narrow(time_axis, 0, length), axes, time_axis=time_axis)
         for one, other in zip(shorter.ticks, longest.ticks, strict=True):

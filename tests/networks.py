@@ -115,11 +115,11 @@ def keeping(stride: int = 1) -> st.SearchStrategy[Layer]:
 
 
 @st.composite
-def blocks(draw: st.DrawFn, depth: int) -> Layer:
-    """Branches with one overall stride each, nested, or a dense block."""
+def blocks(draw: st.DrawFn, depth: int, *, strided: bool = True) -> Layer:
+    """Branches with one overall stride, nested, or a dense block."""
     if draw(st.integers(0, 3)) == 0:
         return Dense(tuple(draw(st.lists(keeping(), min_size=1, max_size=3))))
-    strides = draw(st.sampled_from(((), (), (2,), (3,), (2, 2))))
+    strides = draw(st.sampled_from(((), (), (2,), (3,), (2, 2)))) if strided else ()
     count = draw(st.sampled_from((2, 2, 2, 3)))
     branches = []
     for _ in range(count):
@@ -132,7 +132,7 @@ def blocks(draw: st.DrawFn, depth: int) -> Layer:
 
 
 def _inner(depth: int) -> st.SearchStrategy[Layer]:
-    return keeping() if depth == 0 else st.one_of(keeping(), keeping(), blocks(depth - 1))
+    return keeping() if depth == 0 else st.one_of(keeping(), keeping(), blocks(depth - 1, strided=False))
 
 
 @st.composite

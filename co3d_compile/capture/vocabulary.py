@@ -35,6 +35,7 @@ IDENTITIES = {
 FIRST_OF_SEVERAL = {
     "aten._native_batch_norm_legit_no_training.default",
     "aten._native_batch_norm_legit.default",
+    "aten._native_batch_norm_legit.no_stats",
     "aten.native_batch_norm.default",
     "aten.native_layer_norm.default",
     "aten.native_group_norm.default",

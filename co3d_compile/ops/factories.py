@@ -23,7 +23,7 @@ class Filled(Operation):
 
     def samples(self) -> tuple[Sample, ...]:
         return (
-            Sample("zeros beside", lambda x: torch.cat([x, torch.zeros(1, 1, x.shape[2], 4, 5)], 1)),
+            Sample("zeros beside", lambda x: torch.cat([x, torch.zeros(x.shape[0], 1, *x.shape[2:])], 1)),
             Sample("a value added", lambda x: x + torch.full_like(x, 0.5)),
             Sample("ones multiplied", lambda x: x * x.new_ones(x.shape)),
         )

@@ -31,9 +31,7 @@ class BatchNorm(Operation):
             Sample("fixed statistics", nn.BatchNorm3d(2)),
             Sample("no affine part", nn.BatchNorm3d(2, affine=False)),
             Sample("frames in the batch", nn.Sequential(nn.Flatten(0, 1), nn.BatchNorm2d(8)), refusal="time is folded"),
-            Sample(
-                "statistics of the clip", nn.BatchNorm3d(2, track_running_stats=False), refusal="its statistics reach"
-            ),
+            Sample("of the clip", nn.BatchNorm3d(2, track_running_stats=False), refusal="its statistics reach"),
         )
 
 

@@ -65,7 +65,9 @@ class Pointwise(Operation):
             Sample("chosen", lambda x: torch.where(x > 0, x, x.exp() - 1).clamp(-0.5, 2)),
             Sample("masked", lambda x: x.masked_fill(x < 0, 0.25)),
             Sample("cast", lambda x: x.double() * 2),
-            Sample("a frame for each", lambda x: x * torch.ones(8, 1, 1), refusal="an operand of 8 fixed values"),
+            Sample(
+                "a frame for each", lambda x: x * torch.ones(8, 1, 1).cumsum(0), refusal="an operand of 8 fixed values"
+            ),
             Sample(
                 "outer product over time",
                 lambda x: x[..., :1, :1] + x[..., :1, :1].transpose(2, 3),

@@ -41,7 +41,7 @@ class Linear(Operation):
             Sample(
                 "over time alone", lambda x: F.linear(x.movedim(2, -1), torch.ones(1, 8)).squeeze(-1), collapses=True
             ),
-            Sample("a weight from the video", lambda x: F.linear(x, x[0, 0, 0]), refusal="it is a product over time"),
+            Sample("a weight from the video", lambda x: F.linear(x, x[0, 0, 0]), refusal="it is a product"),
         )
 
 

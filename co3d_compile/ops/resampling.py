@@ -46,7 +46,7 @@ class Upsample(Operation):
     def samples(self) -> tuple[Sample, ...]:
         return (
             Sample("nearest", nn.Upsample(scale_factor=(1, 2, 2))),
-            Sample("linear", nn.Upsample(size=(8, 6, 7), mode="trilinear")),
+            Sample("linear", nn.Upsample(scale_factor=(1, 2, 3), mode="trilinear")),
             Sample("frames in the batch", lambda x: F.interpolate(x.flatten(0, 1), scale_factor=2.0), (1, 1, 8, 4, 5)),
             Sample("bilinear", lambda x: F.interpolate(x[:, 0], size=(8, 9), mode="bilinear"), (1, 2, 8, 4, 5)),
             Sample("of time", nn.Upsample(scale_factor=2), refusal="it resamples time from 8 to 16"),

@@ -91,8 +91,8 @@ class Split(Operation):
     def samples(self) -> tuple[Sample, ...]:
         return (
             Sample("chunks of channels", lambda x: torch.cat(x.chunk(2, 1)[::-1], 1)),
-            Sample("uneven parts", lambda x: x.split([1, 3], 3)),
-            Sample("equal parts", lambda x: x.split(2, 4)),
+            Sample("uneven parts", lambda x: torch.split(x, [1, 3], 3)),
+            Sample("equal parts", lambda x: torch.split(x, 2, 4)),
             Sample("channels taken apart", lambda x: x.unbind(1)),
             Sample("of time", lambda x: x.chunk(2, 2), refusal="it cuts through time"),
         )
