@@ -62,7 +62,7 @@ class GatedJoins:
         """Nodes that the original computes once a clip, and the stream for every element."""
         return {node.name for node in self._behind}
 
-    def result(self, node: fx.Node, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    def result(self, node: fx.Node, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A join's result, each element with its own gate."""
         layout = self._plan.values[node.name].layout
         batch = layout.batch

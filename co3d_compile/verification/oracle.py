@@ -111,7 +111,7 @@ class Oracle:
             int(first_tick / value.timing.clock.rate), block_length(whole, value.layout, value.layout.batch) - count
         )
 
-        def replace(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        def replace(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             part = part_of_block(whole, value.layout, value.layout.batch, first, count)
             return put_in_place(func, args, part.clone())
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-Replacement = Callable[[Any, tuple[Any, ...], dict[str, Any]], Tensor]
+Replacement = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
 """From operator and arguments to the result that takes the place of its own."""
 
 
@@ -57,12 +57,15 @@ def writes_in_place(func: Any) -> bool:
     return bool(arguments) and arguments[0].alias_info is not None and arguments[0].alias_info.is_write
 
 
-def put_in_place(func: Any, args: tuple[Any, ...], result: Tensor) -> Tensor:
-    """The result as the operator would have returned it: written into its first argument if that is what it does."""
+def put_in_place(func: Any, args: tuple[Any, ...], result: Tensor) -> Any:
+    """The result as the operator would have returned it: written into its first argument if that is what it does.
+
+    Of an operator with several results, such as a pool with indices, the others are empty: whatever reads them fails.
+    """
     if writes_in_place(func):
-        written: Tensor = args[0].copy_(result)
-        return written
-    return result
+        return args[0].copy_(result)
+    others = len(func._schema.returns) - 1
+    return (result, *[result.new_empty(0)] * others) if others else result
 
 
 def fingerprint(tensor: Tensor) -> tuple[tuple[int, ...], torch.dtype, tuple[float, ...]]:
