@@ -50,27 +50,40 @@ def runs(model: nn.Module, clip: Tensor) -> bool:
     return min(counts) > 1 and all(leaf.numel() > 0 and bool(leaf.isfinite().all()) for leaf in leaves)
 
 
-def check_trunk(network: RandomNetwork) -> None:
-    """Elements, ticks and counts of a network whose time survives to its outputs."""
+def has_one_delay(network: RandomNetwork) -> bool:
+    """A shift moves some channels alone, also such as have come from a branch of less delay than the others."""
+    return "shift" not in repr(network)
+
+
+def obeys_to_its_outputs(network: RandomNetwork) -> bool:
+    """Elements, ticks and counts of a network whose time survives; False where the original has no answer."""
     torch.manual_seed(0)
     model = network.trunk()
     clip = wandering_video(network.clip)
     frames = max(1, network.frames + network.longer)
     shorter = clip[:, :, :frames]
-    assume(runs(model, clip) and runs(model, shorter))
-    check_law(model, network.clip, lengths=(frames, network.frames + 6), batch=network.batch)
+    if not (runs(model, clip) and runs(model, shorter)):
+        return False
+    check_law(
+        model,
+        network.clip,
+        lengths=(frames, network.frames + 6),
+        batch=network.batch,
+        least_delay=has_one_delay(network),
+    )
+    return True
 
 
-def check_head(network: RandomNetwork) -> None:
-    """The answer for every window of the features of the whole video."""
+def obeys_in_every_window(network: RandomNetwork) -> bool:
+    """The answer for every window of the features of the whole video; False where the original has none."""
     torch.manual_seed(0)
     trunk = network.trunk()
     clip = wandering_video(network.clip)
-    assume(runs(trunk, clip))
+    if not runs(trunk, clip):
+        return False
     (features,) = leaves_of(trunk, clip)
     head = network.head_module(features.shape)
     model = nn.Sequential(trunk, head)
-    assume(all(leaf.isfinite().all() for leaf in leaves_of(model.eval(), clip)))
     make_alive(model, wandering_video(network.clip, seed=1))
     windows = windows_of(head, features.shape[2])
     check_law(
@@ -78,19 +91,21 @@ def check_head(network: RandomNetwork) -> None:
         network.clip,
         lengths=(network.frames + abs(network.longer) % 4, network.frames + 6),
         batch=network.batch,
+        least_delay=has_one_delay(network),
         reference=lambda video: windows(trunk(video)),
         stacked=True,
         alive=False,
     )
+    return True
 
 
 @drawn(EVERY_RUN)
 @given(networks())
 def test_networks_that_keep_time_obey_the_law(network: RandomNetwork) -> None:
-    check_trunk(network)
+    assume(obeys_to_its_outputs(network))
 
 
 @drawn(HEADS_EVERY_RUN)
 @given(networks(head=True))
 def test_heads_answer_every_window(network: RandomNetwork) -> None:
-    check_head(network)
+    assume(obeys_in_every_window(network))

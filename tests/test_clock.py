@@ -1,0 +1,131 @@
+"""Clocks, spans, lengths and index maps against counting by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from co3d_compile.clock.periodic import IDENTITY, Periodic, affine, floor_ratio, maximum, minimum
+from co3d_compile.clock.timing import SAME, input_timing, pad_map, sliding_map, timing_after, window_map
+
+SOME = range(-30, 60)
+
+periodics = st.builds(
+    lambda step, offsets: Periodic(step, tuple(sorted(offset % step for offset in offsets))),
+    st.integers(1, 7),
+    st.lists(st.integers(0, 40), min_size=1, max_size=5),
+)
+
+
+def test_a_sequence_repeats_up_to_its_step() -> None:
+    burst = Periodic(6, (0, 1, 5))
+
+    assert [burst(n) for n in range(-2, 7)] == [-5, -1, 0, 1, 5, 6, 7, 11, 12]
+
+
+def test_equal_sequences_are_equal() -> None:
+    assert Periodic(6, (0, 2, 4)) == affine(2, 0)
+    assert Periodic(6, (0, 1, 3, 4)) == Periodic(3, (0, 1))
+    assert affine(2, 0).is_affine
+    assert Periodic(3, (0, 1)).rate == affine(3, 0).rate / 2
+
+
+@given(periodics, periodics)
+def test_composition_is_composition(outer: Periodic, inner: Periodic) -> None:
+    assert [outer.after(inner)(n) for n in SOME] == [outer(inner(n)) for n in SOME]
+
+
+@given(periodics, st.integers(-20, 40))
+def test_the_count_is_the_first_index_beyond(sequence: Periodic, value: int) -> None:
+    count = sequence.count_through(value)
+
+    assert sequence(count) > value >= sequence(count - 1)
+
+
+@given(st.integers(1, 5), st.integers(-9, 9), st.integers(-9, 9))
+def test_bounds_are_taken_index_by_index(stride: int, one: int, other: int) -> None:
+    sequences = (affine(stride, one), affine(stride, other))
+
+    assert [maximum(sequences)(n) for n in SOME] == [stride * n + max(one, other) for n in SOME]
+    assert [minimum(sequences)(n) for n in SOME] == [stride * n + min(one, other) for n in SOME]
+
+
+@given(st.integers(-9, 9), st.integers(1, 6))
+def test_a_floor_is_a_floor(offset: int, divisor: int) -> None:
+    assert [floor_ratio(offset, divisor)(n) for n in SOME] == [(n + offset) // divisor for n in SOME]
+
+
+@given(st.integers(1, 5), st.integers(1, 4), st.integers(1, 3), st.integers(0, 4), st.integers(8, 25))
+def test_a_convolution_reads_and_counts_as_torch_does(k: int, s: int, d: int, p: int, frames: int) -> None:
+    """By which frames carry a gradient, and how many elements come out."""
+    index = window_map(k, s, d, p, p)
+    x = torch.randn(1, 1, frames, requires_grad=True)
+    if frames + 2 * p < d * (k - 1) + 1:
+        return
+    y = F.conv1d(x, torch.ones(1, 1, k), stride=s, dilation=d, padding=p)
+
+    assert index.length(frames) == y.shape[2]
+    for n in range(y.shape[2]):
+        (gradient,) = torch.autograd.grad(y[0, 0, n], x, retain_graph=True)
+        read = gradient[0, 0].nonzero().flatten().tolist()
+        taps = [index.first(n) + d * tap for tap in range(k)]
+        assert read == [tap for tap in taps if 0 <= tap < frames]
+        assert taps[-1] == index.last(n)
+
+
+@given(st.integers(1, 5), st.integers(1, 4), st.booleans(), st.integers(5, 25))
+def test_a_pool_counts_as_torch_does(k: int, s: int, ceil_mode: bool, frames: int) -> None:
+    for p in range(k // 2 + 1):
+        pooled = F.avg_pool1d(torch.zeros(1, 1, frames), k, s, p, ceil_mode=ceil_mode)
+
+        assert window_map(k, s, 1, p, p, ceil_mode=ceil_mode).length(frames) == pooled.shape[2]
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 0), (0, 3), (1, -1), (-1, 1), (-2, -1)])
+def test_padding_renumbers(before: int, after: int) -> None:
+    frames = torch.arange(9.0) + 1
+    index = pad_map(before, after)
+    padded = F.pad(frames, (before, after))
+
+    assert index.length(9) == len(padded)
+    read = [index.first(n) for n in range(len(padded))]
+    assert [frames[n].item() if 0 <= n < 9 else 0.0 for n in read] == padded.tolist()
+
+
+def test_the_strided_residual_of_the_design() -> None:
+    """design.md, section 3: the add stands at (2, 3), the shortcut, at (2, 0), waits 3 ticks."""
+    x = input_timing()
+    first = timing_after([(x, window_map(3, 2, 1, 1, 1))])
+    second = timing_after([(first, window_map(3, 1, 1, 1, 1))])
+    shortcut = timing_after([(x, window_map(1, 2, 1, 0, 0))])
+    added = timing_after([(second, SAME), (shortcut, SAME)])
+
+    assert [timing.clock for timing in (first, second, shortcut, added)] == [
+        affine(2, 1),
+        affine(2, 3),
+        affine(2, 0),
+        affine(2, 3),
+    ]
+    assert (added.stride, added.delay, added.receptive_field, added.padding) == (2, 3, 7, 3)
+    assert added.steady_tick == 7
+    assert added.count(9) == 5
+
+
+def test_an_element_that_may_be_cut_waits_until_the_video_has_it() -> None:
+    """``x[:, :, :-2]`` is two behind; behind a convolution padded by as much on the right, it is not behind at all."""
+    cut = timing_after([(input_timing(), pad_map(0, -2))])
+    causal = timing_after([(timing_after([(input_timing(), window_map(3, 1, 1, 2, 2))]), pad_map(0, -2))])
+
+    assert cut.clock == affine(1, 2)
+    assert cut.hi == IDENTITY
+    assert causal.clock == IDENTITY
+
+
+def test_a_window_over_strided_elements() -> None:
+    window = timing_after([(input_timing(2), sliding_map(4))])
+
+    assert (window.clock, window.lo) == (affine(2, 6), affine(2, 0))
+    assert [window.count(frames) for frames in (6, 7, 8, 9)] == [0, 1, 1, 2]

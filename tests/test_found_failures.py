@@ -1,0 +1,75 @@
+"""Networks that failed once, shrunk; each name says what was wrong."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.law import check_law
+from tests.layers import Branches, Conv, Mix, Pool, RandomNetwork, Reindex, TimeOnly
+from tests.test_random_networks import obeys_in_every_window, obeys_to_its_outputs
+
+TRUNKS = {
+    "a view of what lies in memory otherwise than in the clip": RandomNetwork(
+        (TimeOnly("max1d", k=3, p=0),), channels=3, frames=7, batch=2, longer=3
+    ),
+    "a reshape of an expanded tensor": RandomNetwork(
+        (Mix("rows in channels"), TimeOnly("conv2d", k=1, s=3, p=0)), channels=1, longer=2
+    ),
+    "an expanded output at size one": RandomNetwork((Mix("rows in channels"),), channels=1, frames=6),
+    "an expanded operand of a dilated convolution": RandomNetwork(
+        (Mix("rows in channels"), Branches(((), (Conv(k=3, d=3, pads=(3, 3), groups=True, bias=False),)), "mul")),
+        channels=1,
+        frames=19,
+    ),
+    "a cut that waits for the value of what is cut": RandomNetwork(
+        (Conv(1, k=1, pads=(1, 1), bias=False), Reindex("delay", 1, 1)), channels=3, frames=11
+    ),
+    "a split that gives a list": RandomNetwork((Mix("split"),), frames=11),
+    "an advance beside a pool": RandomNetwork(
+        (
+            Branches(
+                (
+                    (TimeOnly("max1d", k=1, s=2, p=0), Reindex("advance", 2, 1)),
+                    (Pool("max", 3, 2, 1, space=3),),
+                )
+            ),
+        ),
+        channels=1,
+        frames=8,
+    ),
+}
+HEADS = {
+    "a view of an expanded tensor under a head": RandomNetwork(
+        (Mix("rows in channels"), TimeOnly("conv2d", k=1, s=3, p=0)), channels=1, head="last"
+    ),
+}
+
+
+@pytest.mark.parametrize("network", TRUNKS.values(), ids=TRUNKS.keys())
+def test_a_network_that_failed(network: RandomNetwork) -> None:
+    assert obeys_to_its_outputs(network)
+
+
+@pytest.mark.parametrize("network", HEADS.values(), ids=HEADS.keys())
+def test_a_head_that_failed(network: RandomNetwork) -> None:
+    assert obeys_in_every_window(network)
+
+
+class Chomped(nn.Module):
+    """The causal convolution of temporal convolutional networks: pad both ends, cut the end off."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(2, 2, (3, 1, 1), padding=(4, 0, 0), dilation=(2, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)[:, :, :-4]
+
+
+def test_a_causal_convolution_made_by_cutting_has_no_delay() -> None:
+    torch.manual_seed(0)
+    net = check_law(Chomped(), (1, 2, 8, 3, 3), lengths=(3, 8, 13))
+
+    assert net.report.outputs[0].delay == 0
