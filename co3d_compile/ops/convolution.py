@@ -55,7 +55,8 @@ class Convolution(Operation):
         axis = time_axis(reads, weight.dim() - 2)
         if axis is None or weight.dim() == 3:
             return None
-        return frame_convolution(arguments, geometry(arguments, weight.shape[2:]), axis)
+        frame = [size for dim, size in enumerate(reads.running_shape(1, reads.batch)) if dim != reads.time_dim]
+        return frame_convolution(arguments, geometry(arguments, weight.shape[2:]), axis, frame)
 
     def macs(self, call: Call, flow: Flow) -> int:
         kernel: tuple[int, ...] = call["weight"].layout.shape

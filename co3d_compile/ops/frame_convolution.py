@@ -6,11 +6,13 @@ torch's convolutions over time and space take many times longer on one frame tha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
 from co3d_compile.ops.operation import Step
 
@@ -35,58 +37,110 @@ class Geometry(NamedTuple):
         return prod(self.kernel) == 1 and prod(self.stride) == 1 and not any(self.padding)
 
 
-def frame_convolution(arguments: Mapping[str, Any], geometry: Geometry, time: int) -> Step:
-    """The step of a convolution whose axis ``time``, counted among its two or three, is time."""
+def frame_convolution(arguments: Mapping[str, Any], geometry: Geometry, time: int, frame: Sequence[int]) -> Step:
+    """The step of a convolution whose axis ``time``, counted among its two or three, is time.
+
+    Args:
+        frame: the shape of one frame that it will see.
+    """
     weight: Tensor = arguments["weight"]
-    groups = arguments["groups"]
+    groups, bias = arguments["groups"], arguments["bias"]
     space = geometry.over_space(time)
-    weights = [_packed(weight.select(2 + time, tap)) for tap in range(weight.shape[2 + time])]
-    convolve = _Convolution(space, groups, arguments["bias"], 2 + time)
-    if len(weights) == 1:
-        return _single(convolve, weights[0])
+    taps = [weight.select(2 + time, tap) for tap in range(weight.shape[2 + time])]
+    if groups == 1 and space.is_pointwise:
+        return _channel_product(torch.cat(taps, 1), bias)
     if weight.shape[1] == 1 and weight.shape[0] == groups and space.is_pointwise:
-        return _multiply_add(convolve, weight)
-    if groups == 1 and (weight.shape[1] < THIN or space.is_pointwise):
-        return _side_by_side(convolve, weights)
-    return _tap_by_tap(convolve, weights)
+        return _multiply_add(weight, bias)
+    if groups == 1 and weight.shape[1] < THIN:
+        wide = [frame[0], frame[1] * len(taps), *frame[2:]]
+        return _wide(_convolution(torch.cat(taps, 1), bias, space, groups, wide), 2 + time)
+    return _tap_by_tap([_convolution(tap, bias, space, groups, frame) for tap in taps], 2 + time)
 
 
-class _Convolution(NamedTuple):
-    """Everything about the convolution over space but its weight; ``dim`` is the dimension of time."""
+@dataclass(frozen=True)
+class _Convolution:
+    """A convolution over space with one weight.
 
+    Attributes:
+        weight: packed once, where oneDNN runs it (torch's own call packs at every run); else channels last.
+        packed: oneDNN runs it.
+        bias: added by a first tap, not by those added to it.
+    """
+
+    weight: Tensor
+    packed: bool
+    bias: Tensor | None
     space: Geometry
     groups: int
-    bias: Tensor | None
-    dim: int
 
-    def __call__(self, frame: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    @property
+    def _numbers(self) -> tuple[Any, ...]:
+        return (self.space.padding, self.space.stride, self.space.dilation, self.groups)
+
+    def __call__(self, frame: Tensor) -> Tensor:
+        if not self.packed:
+            return self._plain(frame, self.bias)
+        run = torch.ops.mkldnn._convolution_pointwise
+        result: Tensor = run(frame, self.weight, self.bias, *self._numbers, "none", [], "")
+        return result
+
+    def added(self, total: Tensor, frame: Tensor) -> Tensor:
+        """``total``, written over, plus this convolution of a frame without its bias."""
+        if not self.packed:
+            return total.add_(self._plain(frame, None))
+        run = torch.ops.mkldnn._convolution_pointwise_.binary
+        result: Tensor = run(total, frame, self.weight, None, *self._numbers, "add", 1.0, None, [], None)
+        return result
+
+    def _plain(self, frame: Tensor, bias: Tensor | None) -> Tensor:
         run = torch.conv2d if len(self.space.kernel) == 2 else torch.conv1d
-        result: Tensor = run(
-            frame, weight, bias, self.space.stride, self.space.padding, self.space.dilation, self.groups
-        )
+        padding, stride, dilation, groups = self._numbers
+        result: Tensor = run(frame, self.weight, bias, stride, padding, dilation, groups)
         return result
 
 
-def _packed(weight: Tensor) -> Tensor:
+def _convolution(
+    weight: Tensor, bias: Tensor | None, space: Geometry, groups: int, frame: Sequence[int]
+) -> _Convolution:
+    """Made ready for frames of a shape; others run too, perhaps slower."""
+    if not _onednn_runs(weight):
+        return _Convolution(_channels_last(weight), False, bias, space, groups)
+    numbers = (list(space.padding), list(space.stride), list(space.dilation), groups)
+    packed = torch.ops.mkldnn._reorder_convolution_weight(weight.contiguous(), *numbers, list(frame))
+    return _Convolution(packed, True, bias, space, groups)
+
+
+def _onednn_runs(weight: Tensor) -> bool:
+    return (
+        weight.dim() == 4
+        and weight.device.type == "cpu"
+        and weight.dtype is torch.float32
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        and hasattr(torch.ops.mkldnn, "_reorder_convolution_weight")
+    )
+
+
+def _channels_last(weight: Tensor) -> Tensor:
     return weight.contiguous(memory_format=torch.channels_last) if weight.dim() == 4 else weight.contiguous()
 
 
-def _single(convolve: _Convolution, weight: Tensor) -> Step:
-    dim, bias = convolve.dim, convolve.bias
+def _channel_product(weight: Tensor, bias: Tensor | None) -> Step:
+    """A matrix product over the channels of all taps: the frames' channels already lie side by side in memory."""
+    matrix = weight.flatten(1).contiguous()
+    # a bias, be it zero, keeps torch on its fast path for tensors of many dimensions
+    shift = matrix.new_zeros(len(matrix)) if bias is None else bias
 
     def step(taps: Sequence[Tensor | None]) -> Tensor:
-        (tap,) = taps
-        assert tap is not None
-        return convolve(tap.squeeze(dim), weight, bias).unsqueeze(dim)
+        return linear(_side_by_side(taps).movedim(1, -1), matrix, shift).movedim(-1, 1)
 
     return step
 
 
-def _multiply_add(convolve: _Convolution, weight: Tensor) -> Step:
+def _multiply_add(weight: Tensor, bias: Tensor | None) -> Step:
     """Each channel is a weighted sum of its own taps."""
     shape = [-1] + [1] * (weight.dim() - 2)
     factors = [weight.flatten(1)[:, tap].reshape(shape).contiguous() for tap in range(weight[0].numel())]
-    bias = None if convolve.bias is None else convolve.bias.reshape(shape)
+    shift = None if bias is None else bias.reshape(shape)
 
     def step(taps: Sequence[Tensor | None]) -> Tensor:
         total: Tensor | None = None
@@ -94,7 +148,7 @@ def _multiply_add(convolve: _Convolution, weight: Tensor) -> Step:
             if tap is None:
                 continue
             if total is None:
-                total = tap * factor if bias is None else torch.addcmul(bias, tap, factor)
+                total = tap * factor if shift is None else torch.addcmul(shift, tap, factor)
             else:
                 total.addcmul_(tap, factor)
         assert total is not None
@@ -103,31 +157,32 @@ def _multiply_add(convolve: _Convolution, weight: Tensor) -> Step:
     return step
 
 
-def _side_by_side(convolve: _Convolution, weights: Sequence[Tensor]) -> Step:
-    """All taps as channels of one wide frame."""
-    wide, dim, bias = _packed(torch.cat(list(weights), 1)), convolve.dim, convolve.bias
+def _wide(convolve: _Convolution, dim: int) -> Step:
+    """One convolution over all taps as channels of one frame."""
 
     def step(taps: Sequence[Tensor | None]) -> Tensor:
-        there = next(tap for tap in taps if tap is not None)
-        frames = [torch.zeros_like(there) if tap is None else tap for tap in taps]
-        return convolve(torch.cat(frames, 1).squeeze(dim), wide, bias).unsqueeze(dim)
+        return convolve(_side_by_side(taps).squeeze(dim)).unsqueeze(dim)
 
     return step
 
 
-def _tap_by_tap(convolve: _Convolution, weights: Sequence[Tensor]) -> Step:
-    dim, bias = convolve.dim, convolve.bias
-
+def _tap_by_tap(convolutions: Sequence[_Convolution], dim: int) -> Step:
     def step(taps: Sequence[Tensor | None]) -> Tensor:
         total: Tensor | None = None
-        for tap, weight in zip(taps, weights, strict=True):
+        for tap, convolve in zip(taps, convolutions, strict=True):
             if tap is None:
                 continue
-            if total is None:
-                total = convolve(tap.squeeze(dim), weight, bias)
-            else:
-                total += convolve(tap.squeeze(dim), weight, None)
+            frame = tap.squeeze(dim)
+            total = convolve(frame) if total is None else convolve.added(total, frame)
         assert total is not None
         return total.unsqueeze(dim)
 
     return step
+
+
+def _side_by_side(taps: Sequence[Tensor | None]) -> Tensor:
+    """The taps' channels in one frame, zeros for padding."""
+    if len(taps) == 1 and taps[0] is not None:
+        return taps[0]
+    there = next(tap for tap in taps if tap is not None)
+    return torch.cat([torch.zeros_like(there) if tap is None else tap for tap in taps], 1)
