@@ -1,0 +1,187 @@
+"""verify tells right from wrong: it passes what is equal, and names the first tensor of what is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import co3d_compile
+from co3d_compile.errors import InputError, VerificationError
+from co3d_compile.network import Network
+from tests.law import make_alive, wandering_video
+
+CLIP = (1, 3, 8, 8, 8)
+
+
+class Block(nn.Module):
+    """A residual block with temporal stride in both branches."""
+
+    def __init__(self, channels: int, out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv3d(channels, out, 3, (stride, 1, 1), 1)
+        self.bn1 = nn.BatchNorm3d(out)
+        self.conv2 = nn.Conv3d(out, out, 3, 1, 1)
+        self.shortcut = nn.Conv3d(channels, out, 1, (stride, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu_(self.bn1(self.conv1(x)))
+        return torch.relu(self.conv2(y) + self.shortcut(x))
+
+
+class FixedHead(nn.Module):
+    """A head that only takes the clip's own length."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = Block(3, 4, 2)
+        self.fc = nn.Linear(4 * 4 * 8 * 8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.fc(self.block(x).view(-1, 1024))
+        return result
+
+
+class Gated(nn.Module):
+    """A gate on the clip's mean that loses the dimensions of time and space on its way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = Block(3, 4, 1)
+        self.fc = nn.Linear(4, 4)
+        self.last = nn.Conv3d(4, 2, 3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.block(x)
+        gate = torch.sigmoid(self.fc(y.mean((2, 3, 4))))
+        return self.last(y * gate.view(-1, 4, 1, 1, 1))
+
+
+class Pooled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(Block(3, 4, 2), Block(4, 4, 2))
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        y = self.blocks(x)
+        return {"map": y, "scores": self.fc(nn.functional.adaptive_avg_pool3d(y, 1).flatten(1))}
+
+
+def _compiled(model: nn.Module, **options: Any) -> tuple[nn.Module, Network]:
+    torch.manual_seed(0)
+    make_alive(model.eval(), wandering_video(CLIP, seed=1))
+    return model, co3d_compile.compile(model, CLIP, **options)
+
+
+def test_several_outputs_are_compared_on_the_whole_video_and_on_every_window() -> None:
+    model, net = _compiled(Pooled())
+
+    result = net.verify(model)
+
+    assert result.passed, str(result)
+    assert [output.against.split(",")[0] for output in result.outputs] == [
+        "the original on the whole video",
+        "the original on every window",
+    ]
+    assert all(output.movement > 0.01 and output.elements >= 3 for output in result.outputs)
+    assert "equal to the original" in str(result)
+
+
+def test_a_head_for_one_length_is_replayed_on_every_window() -> None:
+    model, net = _compiled(FixedHead())
+
+    result = net.verify(model)
+
+    assert result.passed, str(result)
+    assert "stops on a longer video" in str(result)
+    assert result.outputs[0].elements == 3
+
+
+@pytest.mark.parametrize("policy", ["frame", "window"])
+def test_gates_are_compared_with_the_original_gated_alike(policy: Any) -> None:
+    model, net = _compiled(Gated(), policy={"*": policy})
+    video = wandering_video((1, 3, 13, 8, 8), seed=2)
+
+    result = net.verify(model)
+    with torch.no_grad():
+        made = net.forward(video)
+        wanted = _gated_by_hand(model, video, policy)
+
+    assert result.passed, str(result)
+    assert "its gates made under the same policy" in result.outputs[0].against
+    assert torch.allclose(made, wanted, atol=1e-5)
+
+
+def _gated_by_hand(model: Any, video: Tensor, policy: str) -> Tensor:
+    y = model.block(video)
+    means = []
+    for n in range(y.shape[2]):
+        first = n if policy == "frame" else max(0, n - 7)
+        means.append(y[:, :, first : n + 1].mean((2, 3, 4)))
+    gates = torch.sigmoid(model.fc(torch.stack(means, 1))).movedim(1, 2)[..., None, None]
+    return model.last(y * gates)  # type: ignore[no-any-return]
+
+
+def test_a_wider_window_is_compared_with_the_original_on_a_longer_clip() -> None:
+    model, net = _compiled(Pooled(), window=3)
+
+    result = net.verify(model)
+
+    assert result.passed, str(result)
+    assert result.frames > 12
+
+
+def test_changed_weights_are_found_and_the_first_tensor_is_named() -> None:
+    model, net = _compiled(Pooled())
+    changed = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    changed["blocks.1.conv2.bias"] += 0.01
+    net.load_state_dict(changed)
+
+    result = net.verify(model)
+
+    assert not result.passed
+    assert result.first_difference is not None
+    assert result.first_difference.path == "blocks.1.conv2"
+    assert "DIFFERENT" in str(result)
+    assert "first difference: blocks.1.conv2" in str(result)
+
+
+def test_taps_in_the_wrong_order_are_found() -> None:
+    """Values of the right shape and size from the wrong ticks."""
+    model, net = _compiled(Pooled())
+    changed = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    changed["blocks.0.conv1.weight"] = changed["blocks.0.conv1.weight"].flip(2)
+    net.load_state_dict(changed)
+
+    result = net.verify(model)
+
+    assert result.first_difference is not None
+    assert result.first_difference.path in ("blocks.0.conv1", "blocks.0.bn1")
+
+
+def test_another_model_is_refused() -> None:
+    _, net = _compiled(Pooled())
+
+    with pytest.raises(VerificationError, match="not the one that this network was compiled from"):
+        net.verify(Gated().eval())
+
+
+def test_a_video_shorter_than_the_clip_is_refused() -> None:
+    model, net = _compiled(Pooled())
+
+    with pytest.raises(InputError, match="a video of 5 frames is shorter than the window of 8"):
+        net.verify(model, frames=5)
+
+
+def test_a_model_in_double_precision_agrees_to_its_own_rounding() -> None:
+    torch.manual_seed(0)
+    model = make_alive(Pooled().eval().double(), wandering_video(CLIP, seed=1, dtype=torch.float64))
+    net = co3d_compile.compile(model, CLIP)
+
+    result = net.verify(model)
+
+    assert result.passed, str(result)
+    assert max(output.difference for output in result.outputs) < 1e-12
