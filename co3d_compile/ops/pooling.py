@@ -73,7 +73,9 @@ class MaxPool(Pool):
             return None
 
         def step(elements: Sequence[Tensor | None]) -> Tensor:
-            return reduce(torch.maximum, [element for element in elements if element is not None])
+            there = [element for element in elements if element is not None]
+            # a copy: the one element belongs to a history, and the result may be written over
+            return reduce(torch.maximum, there) if len(there) > 1 else there[0].clone()
 
         return step
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from co3d_compile.ops.flow import Way
+from co3d_compile.ops.flow import ONE, Way
 from co3d_compile.ops.operation import Operation, Step, overload
 from co3d_compile.plan.plan import Plan, PlanNode, ValueRef, WeightRef
 from co3d_compile.runtime.eager.folding import foldable_norms, folded_weights
@@ -120,6 +120,8 @@ def kernels_for(plan: Plan, constants: Lookup) -> dict[int, Kernel]:
 
 def _step_kernel(runner: NodeRunner, norm: PlanNode | None, constants: Lookup, like: Tensor) -> Kernel | None:
     node, rule = runner.node, runner.rule
+    if not runner.takes_operands_as_they_are:
+        return None
     arguments = {name: _constant(value, constants) for name, value in node.arguments.items()}
     if norm is not None:
         arguments |= folded_weights(node, norm, constants)
@@ -134,7 +136,9 @@ def _call_kernel(runner: NodeRunner, constants: Lookup, reused: str | None, like
     listed = any(
         isinstance(value, list) and value and _is_reference(value[0]) for value in runner.node.arguments.values()
     )
-    if runner.node.way is Way.ALONE and unchanged and not listed and runner.takes_operands_as_they_are:
+    node = runner.node
+    single = node.way is Way.ALONE or (node.way is Way.GATE and node.taps == ONE)
+    if single and unchanged and not listed and runner.takes_operands_as_they_are:
         return CallKernel(runner.node, constants, reused)
     return OperatorKernel(runner, like)
 
