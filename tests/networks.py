@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
+from tests.functions import ACTIVATIONS, HEADS, JOINS, MIXES, SIZE_CHANGING
 from tests.layers import (
-    ACTIVATIONS,
-    HEADS,
-    JOINS,
-    MIXES,
-    SIZE_CHANGING,
     Act,
     Branches,
     Conv,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.law import check_law
-from tests.layers import Branches, Conv, Mix, Pool, RandomNetwork, Reindex, TimeOnly
+from tests.layers import Act, Branches, Conv, Frames, Mix, Pool, RandomNetwork, Reindex, TimeOnly
 from tests.test_random_networks import obeys_in_every_window, obeys_to_its_outputs
 
 TRUNKS = {
@@ -27,6 +27,15 @@ TRUNKS = {
         (Conv(1, k=1, pads=(1, 1), bias=False), Reindex("delay", 1, 1)), channels=3, frames=11
     ),
     "a split that gives a list": RandomNetwork((Mix("split"),), frames=11),
+    "a pool of one frame whose result is written over": RandomNetwork(
+        (Pool("max", 2, 1, 1, space=3), Act("silu_")), frames=15, side=5, longer=2
+    ),
+    "a stepped convolution of an expanded tensor": RandomNetwork(
+        (Mix("rows in channels"), Conv(1, k=1, s=3, pads=(0, 0), space=3), Frames("conv", 4)),
+        channels=1,
+        frames=14,
+        batch=2,
+    ),
     "an advance beside a pool": RandomNetwork(
         (
             Branches(

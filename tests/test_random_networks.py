@@ -51,8 +51,12 @@ def runs(model: nn.Module, clip: Tensor) -> bool:
 
 
 def has_one_delay(network: RandomNetwork) -> bool:
-    """A shift moves some channels alone, also such as have come from a branch of less delay than the others."""
-    return "shift" not in repr(network)
+    """Whether a tensor's elements are settled when its clock says so, not before.
+
+    A shift moves some channels alone, also such as come from a branch of less delay than the others; and where the
+    end is cut off, an element waits for the video to be long enough, which a maximum over it seldom shows.
+    """
+    return not any(f"kind='{kind}'" in repr(network) for kind in ("shift", "delay", "cut", "crop", "difference"))
 
 
 def obeys_to_its_outputs(network: RandomNetwork) -> bool:
