@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from co3d_compile.passes.gates import GatePolicy, resolve_gates
+from co3d_compile.passes.idioms import fuse_idioms
 from co3d_compile.passes.lowering import lower
 from co3d_compile.passes.propagation import propagate_time
 from co3d_compile.passes.separation import separate_pools
@@ -29,6 +30,7 @@ def compile_program(
         UnsupportedError: operations that cannot be streamed.
         RateError: branches of different strides meet.
     """
+    program = fuse_idioms(program)
     gates = resolve_gates(program, policy or {})
     program = separate_pools(propagate_time(program, gates, window=window))
     program = propagate_time(program, gates, window=window)

@@ -42,7 +42,6 @@ class StreamingModule(nn.Module):
         self.fingerprint = hashlib.sha256(repr(plan).encode()).hexdigest()
         self._outputs = OutputStructure(plan)
         self._engine: EagerEngine | None = None
-        self._engine_version = -1
 
     def initial_state(self, batch: int = 1) -> State:
         """The state before the first frame, for ``batch`` streams in lockstep.
@@ -132,10 +131,8 @@ class StreamingModule(nn.Module):
     @property
     def engine(self) -> EagerEngine:
         """Built anew when a weight has changed."""
-        version = self.weights.version
-        if self._engine is None or self._engine_version != version:
+        if self._engine is None or not self._engine.is_current:
             self._engine = EagerEngine(self.plan, self.weights.find)
-            self._engine_version = version
         return self._engine
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:

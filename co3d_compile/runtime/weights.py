@@ -61,11 +61,6 @@ class Weights(nn.Module):
             owner = found
         return owner
 
-    @property
-    def version(self) -> int:
-        """Grows when any tensor is written to."""
-        return sum(tensor._version for tensor in (*self.parameters(), *self.buffers()))
-
 
 def storage_key(tensor: Tensor) -> Hashable:
     """Equal for two tensors that are one in memory."""

@@ -36,6 +36,8 @@ class EagerEngine:
 
     def __init__(self, plan: Plan, weights: Lookup) -> None:
         self.plan = plan
+        self._weights = [weights(name) for name in plan.weights]
+        self._version = sum(weight._version for weight in self._weights)
         self.constants = static_results(plan, weights)
         kernels = kernels_for(plan, self.constants)
         self._schedule = tuple(
@@ -45,6 +47,11 @@ class EagerEngine:
             tuple((place, given.value) for place, given in enumerate(plan.inputs) if phase % given.rate == 0)
             for phase in range(plan.period)
         )
+
+    @property
+    def is_current(self) -> bool:
+        """No weight has been written to since the engine took its own copies."""
+        return sum(weight._version for weight in self._weights) == self._version
 
     def _ready(self, firing: Firing, kernels: dict[int, Kernel]) -> Ready:
         kernel = kernels[firing.node]
