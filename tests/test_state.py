@@ -191,3 +191,42 @@ def test_replicate_answers_from_the_first_frame_as_after_a_still_video() -> None
 
     assert came[0] is not None
     torch.testing.assert_close(torch.cat(outs, 2), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_what_comes_out_is_the_users_to_write_to() -> None:
+    """An output that a shortcut reads again later: writing to it must not reach the state."""
+
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv3d(2, 2, 3, padding=1)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            y = torch.relu(x)
+            return y, y + self.conv(y)
+
+    net = co3d_compile.compile(Twice().eval(), (1, 2, 6, 4, 4))
+    video = torch.randn(1, 2, 9, 4, 4)
+    wanted = net.forward(video)[1]
+    stream, sums = net.stream(), []
+    for t in range(9):
+        first, second = stream.push(video[:, :, t])
+        first.fill_(1e6)
+        sums += [] if second is None else [second]
+    sums += [out[1] for out in stream.flush()]
+
+    assert torch.allclose(torch.cat(sums, 2), wanted, atol=1e-5)
+
+
+def test_a_part_of_a_tensor_in_the_state_holds_no_more_than_itself() -> None:
+    class Half(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            half, _ = torch.relu(x).chunk(2, 1)
+            return nn.functional.avg_pool3d(half, (3, 1, 1), 1)
+
+    net = co3d_compile.compile(Half().eval(), (1, 8, 6, 4, 4))
+    stream = net.stream()
+    for _ in range(5):
+        stream.push(torch.randn(1, 8, 4, 4))
+
+    assert stream.state.bytes == net.report.totals.state_bytes == 2 * 4 * 4 * 4 * 4

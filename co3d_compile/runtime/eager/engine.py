@@ -9,6 +9,7 @@ from torch import Tensor
 
 from co3d_compile.plan.plan import Firing, Plan
 from co3d_compile.runtime.eager.kernels import Kernel, kernels_for
+from co3d_compile.runtime.eager.reuse import makes_new
 from co3d_compile.runtime.eager.statics import static_results
 from co3d_compile.runtime.runner import Lookup
 from co3d_compile.runtime.state import Element, Emitted, State
@@ -47,6 +48,10 @@ class EagerEngine:
             tuple((place, given.value) for place, given in enumerate(plan.inputs) if phase % given.rate == 0)
             for phase in range(plan.period)
         )
+
+        views = {name for node in plan.nodes if not makes_new(node) for name in node.outputs}
+        self._kept_views = sorted(name for name in views if plan.values[name].keep)
+        self._shared_outputs = {out.value for out in plan.outputs if out.value in views or plan.values[out.value].keep}
 
     @property
     def is_current(self) -> bool:
@@ -122,9 +127,21 @@ class EagerEngine:
             due = range(clock.count_through(phase - 1), clock.count_through(phase))
             made = elements.get(output.value, ())
             fresh = made[len(made) - len(due) :]
+            if output.value in self._shared_outputs:
+                # the user may write to what comes out; the state must not see it
+                fresh = tuple(None if element is None else element.clone() for element in fresh)
             emitted.append([(n + turns * rate, e) for n, e in zip(due, fresh, strict=True) if e is not None])
         return emitted
 
     def _advanced(self, state: State, elements: dict[str, tuple[Element, ...]]) -> State:
         histories = {name: elements[name][-len(kept) :] for name, kept in state.histories.items()}
+        for name in self._kept_views:
+            histories[name] = tuple(_owned(element) for element in histories[name])
         return replace(state, tick=state.tick + 1, histories=histories)
+
+
+def _owned(element: Element) -> Element:
+    """The element without the rest of a larger tensor that it is a view of."""
+    if element is None or element.untyped_storage().nbytes() <= element.numel() * element.element_size():
+        return element
+    return element.clone()

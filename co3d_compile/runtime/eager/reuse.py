@@ -42,7 +42,7 @@ def _short_lived(plan: Plan) -> dict[str, int]:
         if readers[name]
         and name not in outputs
         and plan.values[name].keep == 0
-        and all(_makes_new(one) for one in (node, *(plan.nodes[place] for place in readers[name])))
+        and all(makes_new(one) for one in (node, *(plan.nodes[place] for place in readers[name])))
     }
 
 
@@ -64,5 +64,6 @@ def _fits(plan: Plan, node: PlanNode, operand: ValueRef) -> bool:
     )
 
 
-def _makes_new(node: PlanNode) -> bool:
+def makes_new(node: PlanNode) -> bool:
+    """The operation's results are no views of its operands."""
     return node.target.startswith(MAKING_NEW) or torch.Tag.pointwise in overload(node.target).tags
