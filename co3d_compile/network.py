@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import cached_property
 
 from co3d_compile.artifact import write_artifact
 from co3d_compile.report.build import build_report
@@ -16,7 +15,7 @@ from co3d_compile.verification.verify import Original, verify
 class Network(StreamingModule):
     """A continual network: ``step``, ``stream``, ``forward``, and what is known of it."""
 
-    @cached_property
+    @property
     def report(self) -> Report:
         """Delay, receptive field, exactness, state and multiply-accumulates, per output, in total and per layer."""
         return build_report(self.plan, [self.weights.find(name) for name in self.plan.weights])

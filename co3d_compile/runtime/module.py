@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from co3d_compile.errors import InputError, StateError
 from co3d_compile.plan.plan import Plan
+from co3d_compile.plan.recasting import recast
 from co3d_compile.runtime.eager.blocks import BlockEngine
 from co3d_compile.runtime.eager.engine import EagerEngine
 from co3d_compile.runtime.frames import read_frames
@@ -37,10 +38,8 @@ class StreamingModule(nn.Module):
 
     def __init__(self, plan: Plan, weights: Weights) -> None:
         super().__init__()
-        self.plan = plan
         self.weights = weights
-        self.fingerprint = hashlib.sha256(repr(plan).encode()).hexdigest()
-        self._outputs = OutputStructure(plan)
+        self._take_plan(plan)
         self._engine: EagerEngine | None = None
 
     def initial_state(self, batch: int = 1) -> State:
@@ -137,8 +136,15 @@ class StreamingModule(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         self._engine = None
+        before = self.weights.dtype
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._take_plan(recast(self.plan, before, self.weights.dtype))
         return self
+
+    def _take_plan(self, plan: Plan) -> None:
+        self.plan = plan
+        self.fingerprint = hashlib.sha256(repr(plan).encode()).hexdigest()
+        self._outputs = OutputStructure(plan)
 
     def _before_first(self, elements: Sequence[Tensor | None], state: State) -> tuple[list[Emitted], State]:
         """The ticks before the first frame: for elements that lie wholly in the padding, or of a still video."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
 
+import torch
 from torch import Tensor, nn
 
 
@@ -43,6 +44,12 @@ class Weights(nn.Module):
         found = owner._buffers[leaf] if tensor is None else tensor
         assert found is not None
         return found
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the first floating tensor: the dtype that the network computes in."""
+        found = (tensor.dtype for _, tensor in self.named() if tensor.is_floating_point())
+        return next(found, torch.float32)
 
     def named(self) -> Iterator[tuple[str, Tensor]]:
         """All tensors, tied ones under each name, in an order that gives an equal tree back."""

@@ -1,0 +1,31 @@
+"""The same plan in another floating dtype, for a network that is moved to it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from co3d_compile.plan.plan import Plan, PlanNode
+
+
+def recast(plan: Plan, old: torch.dtype, new: torch.dtype) -> Plan:
+    """Every tensor of the old dtype in the new one; casts that the model itself makes stay."""
+    if old == new:
+        return plan
+    values = {
+        name: replace(value, dtype=new if value.dtype == old else value.dtype) for name, value in plan.values.items()
+    }
+    return replace(
+        plan,
+        values=values,
+        inputs=tuple(replace(one, dtype=new if one.dtype == old else one.dtype) for one in plan.inputs),
+        statics=tuple(_recast_factory(node, old, new) for node in plan.statics),
+    )
+
+
+def _recast_factory(node: PlanNode, old: torch.dtype, new: torch.dtype) -> PlanNode:
+    """A constant made from nothing takes the dtype of the network."""
+    if node.arguments.get("dtype") != old or any(name in node.arguments for name in ("self", "input")):
+        return node
+    return replace(node, arguments={**node.arguments, "dtype": new})
