@@ -59,6 +59,33 @@ class Gated(nn.Module):
         return self.last(y * gate.view(-1, 4, 1, 1, 1))
 
 
+class Context(nn.Module):
+    """The clip's mean expanded over it again and joined along channels, made from the input itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.near = nn.Conv3d(3, 4, 3, padding=1)
+        self.far = nn.Conv3d(3, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        context = self.far(nn.functional.adaptive_avg_pool3d(x, 1))
+        return torch.cat([self.near(x), context.expand(-1, -1, *x.shape[2:])], 1)
+
+
+class Recurrent(nn.Module):
+    """A loop over the clip's frames, unrolled by the capture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x[:, :, 0]
+        for t in range(1, x.shape[2]):
+            h = (self.mix(h) + x[:, :, t]) / 2
+        return h
+
+
 class Pooled(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -123,6 +150,16 @@ def _gated_by_hand(model: Any, video: Tensor, policy: str) -> Tensor:
         means.append(y[:, :, first : n + 1].mean((2, 3, 4)))
     gates = torch.sigmoid(model.fc(torch.stack(means, 1))).movedim(1, 2)[..., None, None]
     return model.last(y * gates)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("model", [Context(), Recurrent()], ids=["context", "recurrent"])
+def test_what_reads_the_input_itself_is_compared_too(model: nn.Module) -> None:
+    model, net = _compiled(model)
+
+    result = net.verify(model)
+
+    assert result.passed, str(result)
+    assert result.outputs[0].movement > 0.1
 
 
 def test_a_wider_window_is_compared_with_the_original_on_a_longer_clip() -> None:

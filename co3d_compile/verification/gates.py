@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, fx
+from torch.utils import _pytree as pytree
 
 from co3d_compile.layout import Layout
 from co3d_compile.ops.flow import Way
 from co3d_compile.plan.plan import Plan, PlanNode
 from co3d_compile.program.interpret import call_node
-from co3d_compile.program.program import Program
+from co3d_compile.program.program import Program, with_nodes_replaced
 from co3d_compile.runtime.elements import block_length, joined_elements, part_of_block
 from co3d_compile.verification.recording import put_in_place
 
@@ -65,19 +66,33 @@ class GatedJoins:
     def result(self, node: fx.Node, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A join's result, each element with its own gate."""
         layout = self._plan.values[node.name].layout
-        batch = layout.batch
-        operands = list(node.all_input_nodes)
-        stream = next(place for place, operand in enumerate(operands) if operand not in self._behind)
-        whole = args[stream]
+        operands = _operands(node)
+        leaves, spec = pytree.tree_flatten((args, kwargs))
+        tensors = [place for place, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+        count = next(
+            block_length(leaves[place], layout, layout.batch)
+            for place, operand in zip(tensors, operands, strict=True)
+            if self._streams(operand) and operand not in self._behind
+        )
         parts = []
-        for n in range(block_length(whole, layout, batch)):
-            values = {operand: self._gate_at(operand, n, batch) for operand in operands if operand in self._behind}
-            given = [
-                part_of_block(whole, layout, batch, n, 1).clone() if place == stream else values[operands[place]]
-                for place in range(len(operands))
-            ]
-            parts.append(func(*given, *args[len(operands) :], **kwargs))
-        return put_in_place(func, args, joined_elements(parts, layout, batch))
+        for n in range(count):
+            element = list(leaves)
+            for place, operand in zip(tensors, operands, strict=True):
+                element[place] = self._element(operand, leaves[place], n, layout)
+            given, named = pytree.tree_unflatten(element, spec)
+            parts.append(func(*given, **named))
+        return put_in_place(func, args, joined_elements(parts, layout, layout.batch))
+
+    def _element(self, operand: fx.Node, whole: Tensor, n: int, layout: Layout) -> Tensor:
+        """Element n of what a join reads: of the stream, or the gate made for it."""
+        if not self._streams(operand):
+            return whole
+        if operand not in self._behind:
+            return part_of_block(whole, layout, layout.batch, n, 1).clone()
+        gate: Tensor = self._gate_at(operand, n, layout.batch)
+        dim = layout.time_dim
+        # a gate that the model expands over its clip has equal elements
+        return gate if dim is None or gate.dim() != layout.rank else gate.narrow(dim, 0, 1)
 
     def _gate_at(self, node: fx.Node, n: int, batch: int) -> Any:
         known: dict[fx.Node, Any] = {}
@@ -109,6 +124,14 @@ class GatedJoins:
     def _streams(self, node: fx.Node) -> bool:
         value = self._plan.values.get(node.name)
         return value is not None and value.timing is not None
+
+
+def _operands(node: fx.Node) -> list[fx.Node]:
+    """The tensors that a call reads, in the order of its arguments."""
+    operands: list[fx.Node] = []
+    for value in (*node.args, *node.kwargs.values()):
+        with_nodes_replaced(value, operands.append)
+    return operands
 
 
 def _gate(plan: Plan, node: fx.Node, one: PlanNode) -> Gate:

@@ -54,6 +54,7 @@ class Oracle:
         """Run on the whole video; keep every tensor with time that the stream computes too."""
         record = Record(self._current)
         self._current.clear()
+        self._current |= {one.value: tensor for one, tensor in zip(self._plan.inputs, video, strict=True)}
         wanted = self._named_calls()
 
         def note(number: int, operator: str, result: Tensor) -> None:

@@ -19,6 +19,7 @@ from co3d_compile.plan.plan import Plan
 from co3d_compile.program.interpret import run_graph
 from co3d_compile.program.program import Program
 from co3d_compile.runtime.module import StreamingModule
+from co3d_compile.runtime.videos import part_of_video
 from co3d_compile.verification.comparing import Elements, Tally, stream_elements
 from co3d_compile.verification.matching import match_calls
 from co3d_compile.verification.oracle import Oracle, Record, elements_of, poisoned
@@ -69,7 +70,8 @@ class _Trial:
     Attributes:
         record: the original's tensors on the whole video.
         streamed: the network's elements on the same frames.
-        clip: a clip on which the original's windows are replayed, of ``ticks`` ticks.
+        video: what both saw.
+        ticks: of a clip on which the original's windows are replayed.
     """
 
     plan: Plan
@@ -77,7 +79,7 @@ class _Trial:
     record: Record
     streamed: Elements
     frames: int
-    clip: Sequence[Tensor]
+    video: Sequence[Tensor]
     ticks: int
 
     @property
@@ -94,15 +96,14 @@ def _verified(network: StreamingModule, model: Original, frames: int, seed: int)
     run = _running(model, program)
     oracle = Oracle(plan, program, match_calls(program, run, sample), run)
     video = wandering_video(plan, frames, seed, device)
-    ticks = window_ticks(plan)
     trial = _Trial(
         plan=plan,
         oracle=oracle,
         record=oracle.record(video),
         streamed=stream_elements(network, video, frames),
         frames=frames,
-        clip=wandering_video(plan, ticks, seed + 2, device),
-        ticks=ticks,
+        video=video,
+        ticks=window_ticks(plan),
     )
     tallies = _whole_tallies(trial) | _window_tallies(trial)
     return _result(trial, tallies, [*_notes(trial, tallies), *_tick_notes(trial, video)])
@@ -153,7 +154,8 @@ def _window_tallies(trial: _Trial) -> dict[str, Tally]:
         wanted = [name for name in left if _starts_at(trial.plan, name, first)]
         if outputs.isdisjoint(wanted):
             continue
-        made = trial.oracle.windows(trial.record, trial.clip, first, trial.ticks)
+        clip = [part for part in part_of_video(trial.plan, trial.video, first, trial.ticks) if part is not None]
+        made = trial.oracle.windows(trial.record, clip, first, trial.ticks)
         for name in wanted:
             if name in made:
                 tally = tallies.setdefault(name, Tally(trial.plan.values[name], WINDOWS + trial.remark))
