@@ -2,7 +2,6 @@
 
 import os
 
-import pytest
 import torch
 from hypothesis import HealthCheck, assume, given, settings
 from torch import Tensor, nn
@@ -10,8 +9,6 @@ from torch import Tensor, nn
 from tests.law import check_law, leaves_of, make_alive, wandering_video, windows_of
 from tests.layers import RandomNetwork
 from tests.networks import networks
-
-pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 
 FUZZ = int(os.environ.get("CO3D_FUZZ", "0"))
 EVERY_RUN = 200

@@ -222,3 +222,31 @@ def test_a_model_in_double_precision_agrees_to_its_own_rounding() -> None:
 
     assert result.passed, str(result)
     assert max(output.difference for output in result.outputs) < 1e-12
+
+
+class Deep(nn.Module):
+    """Layers that magnify the rounding of what they read, layer by layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv3d(3, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.tanh(self.first(x))
+        for _ in range(8):
+            y = torch.sin(3 * y)
+        return y
+
+
+def test_rounding_that_a_network_magnifies_is_told_from_a_difference_in_double_precision() -> None:
+    model, net = _compiled(Deep())
+    changed = {name: tensor * 1.001 for name, tensor in model.state_dict().items()}
+
+    result = net.verify(model)
+    net.load_state_dict(changed)
+    wrong = net.verify(model)
+
+    assert result.passed, str(result)
+    assert result.in_double is not None
+    assert "in float64 the largest difference is" in str(result)
+    assert not wrong.passed

@@ -86,9 +86,11 @@ def test_a_whole_network_gives_what_the_original_gives_on_every_window(name: str
 def test_the_gates_of_x3d_are_those_of_the_original_made_per_frame() -> None:
     model, clip = _built("x3d_xs", 4)
     _make_alive(model, clip)
+    # double precision: the gates of an untrained network magnify float32's rounding beyond the law's tolerance
+    model.double()
     net = co3d_compile.compile(trunk(model), clip)
     reference = _with_gates_per_frame(trunk(model))
-    video = wandering_video((1, 3, 11, *clip[3:]), seed=3)
+    video = wandering_video((1, 3, 11, *clip[3:]), seed=3).double()
 
     with torch.no_grad():
         check_video(net, reference, video, axes_of(reference, video))
