@@ -6,6 +6,8 @@ import ast
 import re
 from pathlib import Path
 
+import co3d_compile
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "co3d_compile"
 
@@ -66,3 +68,8 @@ def test_imports_are_absolute() -> None:
     ]
 
     assert relative == []
+
+
+def test_the_public_names_are_these() -> None:
+    assert co3d_compile.__all__ == ["Co3dError", "Network", "State", "Stream", "compile", "join_states", "load"]
+    assert all(hasattr(co3d_compile, name) for name in co3d_compile.__all__)

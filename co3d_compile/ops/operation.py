@@ -194,8 +194,3 @@ def per_spatial(value: int | Sequence[int], count: int) -> tuple[int, ...]:
     """One number or a list of one per spatial axis, as a tuple of ``count``."""
     listed = [value] if isinstance(value, int) else list(value)
     return tuple(listed * count if len(listed) == 1 else listed)
-
-
-def as_tensor(value: Any) -> Tensor:
-    assert isinstance(value, Tensor)
-    return value

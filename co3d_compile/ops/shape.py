@@ -31,6 +31,7 @@ class View(Operation):
             Sample("time in the batch", lambda x: x.transpose(1, 2).reshape(-1, 2, 4, 5).relu()),
             Sample("time with the batch outside", lambda x: x.permute(2, 0, 1, 3, 4).flatten(3)),
             Sample("there and back", _folded_and_back),
+            Sample("channel shuffle", _shuffled, clip=(1, 4, 8, 4, 5)),
             Sample("lines of pixels", lambda x: x.permute(0, 3, 4, 1, 2).flatten(0, 2).exp()),
             Sample("space flattened", lambda x: x.view(*x.shape[:3], 20)),
             Sample(

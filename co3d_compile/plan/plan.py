@@ -104,10 +104,6 @@ class PlanInput:
     time_axis: int
     rate: int
 
-    @property
-    def frame_shape(self) -> tuple[int, ...]:
-        return self.shape[: self.time_axis] + self.shape[self.time_axis + 1 :]
-
 
 @dataclass(frozen=True)
 class Approximation:

@@ -31,11 +31,6 @@ class ClipInput:
     time_axis: int
     rate: int = 1
 
-    @property
-    def frame_shape(self) -> tuple[int, ...]:
-        """The shape without time, as ``push`` takes it."""
-        return self.shape[: self.time_axis] + self.shape[self.time_axis + 1 :]
-
 
 @dataclass(frozen=True)
 class Program:

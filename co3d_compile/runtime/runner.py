@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from co3d_compile.errors import InternalError
 from co3d_compile.layout import Layout
 from co3d_compile.ops.flow import Way
 from co3d_compile.ops.operation import Block, Operation, overload
@@ -68,7 +69,8 @@ class NodeRunner:
         taps = self.node.taps
         there = [element for element in elements if element is not None]
         if len(there) < len(elements) and not taps.partial:
-            assert taps.fill is not None
+            if taps.fill is None:
+                raise InternalError(f"{self.node.path}: {self.node.name} reads an element that does not exist")
             there = filled_elements(elements, layout, batch, taps.fill, like)
         if taps.dilation > 1 and taps.count > 1:
             there = self._spaced(there, layout, batch, like)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -67,7 +67,7 @@ class State:
     def _elements(self) -> Iterable[Tensor]:
         return (element for kept in self.histories.values() for element in kept if element is not None)
 
-    def _mapped(self, change) -> dict[str, tuple[Element, ...]]:  # type: ignore[no-untyped-def]
+    def _mapped(self, change: Callable[[Tensor, Layout], Tensor]) -> dict[str, tuple[Element, ...]]:
         return {
             name: tuple(None if element is None else change(element, self.layouts[name]) for element in kept)
             for name, kept in self.histories.items()

@@ -47,7 +47,6 @@ class Oracle:
         self._run = run
         self._current: dict[str, Tensor] = {}
         self.gates = GatedJoins(plan, program, self._current.__getitem__)
-        self._nodes = {call: name for name, call in reversed(matching.calls.items())}
         self._anchors = self._neighbour_readers()
 
     def record(self, video: Sequence[Tensor]) -> Record:
