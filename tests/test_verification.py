@@ -250,3 +250,13 @@ def test_rounding_that_a_network_magnifies_is_told_from_a_difference_in_double_p
     assert result.in_double is not None
     assert "in float64 the largest difference is" in str(result)
     assert not wrong.passed
+
+
+def test_an_output_that_hardly_moves_is_said_to_tell_little() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv3d(3, 2, 3, padding=1), nn.AdaptiveAvgPool3d(1)).eval()
+    with torch.no_grad():
+        model[0].bias.fill_(1e5)
+    net = co3d_compile.compile(model, CLIP)
+
+    assert "says little about time" in str(net.verify(model))

@@ -102,6 +102,7 @@ class Tally:
             expected=self.expected,
             difference=self._difference,
             movement=self._movement,
+            largest=self._largest,
             tolerance=max((OF_MOVEMENT_INSIDE if inside else OF_MOVEMENT) * self._movement, rounding),
         )
 

@@ -10,6 +10,9 @@ WINDOWS = "the original on every window, its convolutions and pools replaced by 
 MAGNIFIED = 1e-2
 """Of the movement: what a deep network may make of float32's rounding, if float64 shows that it is that."""
 
+STILL = 1e-3
+"""Of the largest value: a tensor that moves less than that tells little about time."""
+
 GATED = " (its gates made under the same policy)"
 
 
@@ -22,6 +25,7 @@ class Comparison:
         elements: how many elements were compared; ``expected`` is how many the original has.
         difference: the largest absolute difference; infinite where an element is missing or not a number.
         movement: how far the original's tensor moves from one element to the next, at most.
+        largest: its largest value.
         tolerance: what the difference may be: 1e-4 of the movement, and the rounding of the largest value.
     """
 
@@ -32,11 +36,17 @@ class Comparison:
     expected: int
     difference: float
     movement: float
+    largest: float
     tolerance: float
 
     @property
     def agrees(self) -> bool:
         return self.elements == self.expected and self.difference <= self.tolerance
+
+    @property
+    def says_little(self) -> bool:
+        """The tensor hardly moves, as that of an untrained network: a wrong tick would hardly show."""
+        return self.elements > 1 and self.movement < STILL * self.largest
 
     @property
     def may_be_rounding(self) -> bool:
@@ -95,6 +105,8 @@ class Verification:
             )
         elif self.first_difference is not None:
             lines.append(f"  first difference: {self.first_difference}")
+        if any(one.says_little for one in self.outputs):
+            lines.append("  note: an output hardly moves on random video, so that its agreement says little about time")
         return "\n".join(lines + [f"  note: {note}" for note in self.notes])
 
 
