@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 import co3d_compile
-from co3d_compile.errors import StateError
+from co3d_compile.errors import FrameError, StateError
 from co3d_compile.network import Network
 from co3d_compile.runtime.state import join_states
 from tests.law import make_alive, wandering_video
@@ -230,3 +231,34 @@ def test_a_part_of_a_tensor_in_the_state_holds_no_more_than_itself() -> None:
         stream.push(torch.randn(1, 8, 4, 4))
 
     assert stream.state.bytes == net.report.totals.state_bytes == 2 * 4 * 4 * 4 * 4
+
+
+@pytest.mark.parametrize("start", ["zeros", "replicate"])
+def test_chunks_of_random_sizes_and_single_steps_give_the_numbers_of_one_stream(start: Any) -> None:
+    sizes = np.random.default_rng(0).integers(1, 8, size=40).tolist()
+    net = co3d_compile.compile(residual(), CLIP, start=start)
+    clip = video(2)
+    wanted = net.forward(clip)
+    parts, state, at = [], net.initial_state(2), 0
+    while at < FRAMES:
+        size = min(sizes.pop(), FRAMES - at)
+        if size == 1:
+            output, state = net.step(clip[:, :, at], state)
+            parts += [] if output is None else [output]
+        else:
+            outputs, state = net.advance(clip[:, :, at : at + size], state)
+            parts.append(outputs)
+        at += size
+    state = net.end(state)
+    while not net.is_finished(state):
+        output, state = net.step(None, state)
+        parts += [] if output is None else [output]
+
+    torch.testing.assert_close(torch.cat(parts, 2), wanted)
+
+
+def test_a_video_of_another_batch_than_the_states_is_refused() -> None:
+    net = co3d_compile.compile(residual(), CLIP)
+
+    with pytest.raises(FrameError, match=r"the video holds 2 stream\(s\), the state 1"):
+        net.advance(video(2), net.initial_state(1))

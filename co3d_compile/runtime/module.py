@@ -10,14 +10,14 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from co3d_compile.errors import InputError, StateError
+from co3d_compile.errors import FrameError, InputError, StateError
 from co3d_compile.plan.plan import Plan
 from co3d_compile.plan.recasting import recast
 from co3d_compile.runtime.eager.blocks import BlockEngine
 from co3d_compile.runtime.eager.engine import EagerEngine
 from co3d_compile.runtime.frames import read_frames
 from co3d_compile.runtime.outputs import OutputStructure
-from co3d_compile.runtime.playback import play_video
+from co3d_compile.runtime.playback import play_frames, play_video
 from co3d_compile.runtime.start import last_tick, still_ticks, visible
 from co3d_compile.runtime.state import Emitted, State, initial_state
 from co3d_compile.runtime.stream import Stream
@@ -112,11 +112,36 @@ class StreamingModule(nn.Module):
         Raises:
             FrameError: the video's shape or dtype is not the one the network was compiled for.
         """
-        if chunk < 1:
-            raise InputError(f"chunk is {chunk}\n  try: a number of frames from 1 up")
+        _require_positive(chunk)
         tensors, batch = read_video(self.plan, video)
         engine = BlockEngine(self.plan, self.weights.find)
         return self._outputs.of_video(play_video(engine, tensors, self.initial_state(batch), chunk), batch)
+
+    def advance(self, video: Any, state: State, *, chunk: int = 16) -> tuple[Any, State]:
+        """Take the next frames of a video at once: what their steps would bring out, and the state after them.
+
+        Fills a state from a long past at the speed of ``forward``; the end of the video is not told.
+
+        Args:
+            video: the next frames, as ``forward`` takes a video.
+            state: what ``initial_state``, ``step`` or ``advance`` returned; never changed.
+
+        Returns:
+            The outputs as ``forward`` gives them, with no elements where none is due, and the next state.
+
+        Raises:
+            FrameError: the shape or dtype is not the one the network was compiled for, or the batch not the state's.
+            StateError: the state belongs to another network, or its video has ended.
+        """
+        _require_positive(chunk)
+        self._require_usable(video, state)
+        tensors, batch = read_video(self.plan, video, max(0, state.tick))
+        if batch != state.batch:
+            raise FrameError(
+                f"the video holds {batch} stream(s), the state {state.batch}\n  try: initial_state({batch})"
+            )
+        emitted, state = play_frames(BlockEngine(self.plan, self.weights.find), tensors, state, chunk)
+        return self._outputs.of_video(emitted, batch), state
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """The weights under the original's keys."""
@@ -169,3 +194,8 @@ class StreamingModule(nn.Module):
             raise StateError(
                 "the state belongs to another network\n  try: initial_state() of this one, or the network it came from"
             )
+
+
+def _require_positive(chunk: int) -> None:
+    if chunk < 1:
+        raise InputError(f"chunk is {chunk}\n  try: a number of frames from 1 up")

@@ -13,8 +13,8 @@ from co3d_compile.errors import FrameError
 from co3d_compile.plan.plan import Plan, PlanInput
 
 
-def read_video(plan: Plan, video: Any) -> tuple[list[Tensor], int]:
-    """The tensors of a video, one per input, and its batch.
+def read_video(plan: Plan, video: Any, begin: int = 0) -> tuple[list[Tensor], int]:
+    """The tensors of a video that begins at tick ``begin``, one per input, and its batch.
 
     Raises:
         FrameError: their number, a shape or a dtype is not what the network takes, or their lengths do not fit.
@@ -27,7 +27,7 @@ def read_video(plan: Plan, video: Any) -> tuple[list[Tensor], int]:
         _require_fitting(plan, one, tensor, batch)
     ticks = ticks_of(plan, tensors)
     for one, tensor in zip(plan.inputs, tensors, strict=True):
-        wanted = plan.length(one.value, ticks)
+        wanted = plan.length(one.value, begin + ticks) - plan.length(one.value, begin)
         if tensor.shape[one.time_axis] != wanted:
             raise FrameError(
                 f"input {one.value} has {tensor.shape[one.time_axis]} frames, not {wanted} of {ticks}\n"
@@ -43,12 +43,12 @@ def ticks_of(plan: Plan, tensors: Sequence[Tensor]) -> int:
     return tensors[fastest].shape[one.time_axis] * one.rate
 
 
-def part_of_video(plan: Plan, tensors: Sequence[Tensor], tick: int, ticks: int) -> list[Tensor | None]:
-    """Per input the block of its elements at ticks ``tick .. tick+ticks-1``."""
+def part_of_video(plan: Plan, tensors: Sequence[Tensor], tick: int, ticks: int, begin: int = 0) -> list[Tensor | None]:
+    """Per input the block of its elements at ticks ``tick .. tick+ticks-1``; the tensors begin at tick ``begin``."""
     blocks: list[Tensor | None] = []
     for one, tensor in zip(plan.inputs, tensors, strict=True):
-        first, stop = plan.length(one.value, max(0, tick)), plan.length(one.value, max(0, tick + ticks))
-        blocks.append(tensor.narrow(one.time_axis, first, stop - first) if stop > first else None)
+        before, first, stop = (plan.length(one.value, max(0, at)) for at in (begin, tick, tick + ticks))
+        blocks.append(tensor.narrow(one.time_axis, first - before, stop - first) if stop > first else None)
     return blocks
 
 
