@@ -167,7 +167,7 @@ def test_several_inputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_difference_writes_nothing(
     weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wrong = Comparison("output", "other", "the original", 8, 8, float("inf"), 1.0, 1e-4)
+    wrong = Comparison("output", "other", "the original", 8, 8, float("inf"), 1.0, 2.0, 1e-4)
     monkeypatch.setattr(Network, "verify", lambda self, model: Verification(9, (wrong,), ()))
 
     code = compiled(weights, "--report", "json")
