@@ -47,7 +47,7 @@ def _built(name: str, frames: int) -> tuple[nn.Module, tuple[int, ...]]:
 
 def _sample(clip: tuple[int, ...]) -> Tensor:
     """Longer than any clip: statistics measured on frames that see padding let a long video explode layer by layer."""
-    return wandering_video((2, 3, 24, *clip[3:]), seed=1)
+    return wandering_video((2, 3, max(24, clip[2]), *clip[3:]), seed=1)
 
 
 def _make_alive(model: nn.Module, clip: tuple[int, ...]) -> None:
@@ -61,11 +61,14 @@ def _make_alive(model: nn.Module, clip: tuple[int, ...]) -> None:
 def test_a_trunk_gives_what_the_original_gives_on_the_whole_video(name: str) -> None:
     whole, clip = _built(name, TRUNKS[name])
     model = make_alive(trunk(whole).eval(), _sample(clip))
+    # large frames in double precision: deep untrained trunks magnify float32's rounding to the law's tolerance
+    dtype = torch.float64 if FULL else torch.float32
+    model.to(dtype)
     net = co3d_compile.compile(model, clip)
 
     with torch.no_grad():
         for frames in (clip[2], clip[2] + 5):
-            video = wandering_video((1, 3, frames, *clip[3:]), seed=frames)
+            video = wandering_video((1, 3, frames, *clip[3:]), seed=frames).to(dtype)
             check_video(net, model, video, axes_of(model, video))
 
 
