@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from co3d_compile.clock.timing import Timing
-from co3d_compile.plan.plan import PlanNode, Value
+from co3d_compile.plan.plan import PlanNode, Value, timing_of
 
 
 def place_histories(values: Mapping[str, Value], nodes: Sequence[PlanNode], period: int) -> dict[str, Value]:
@@ -17,9 +17,9 @@ def place_histories(values: Mapping[str, Value], nodes: Sequence[PlanNode], peri
     """
     keeps = dict.fromkeys(values, 0)
     for node in nodes:
-        reader = _timing(values[node.outputs[0]])
+        reader = timing_of(values[node.outputs[0]])
         for name in node.reads:
-            keeps[name] = max(keeps[name], kept_for(_timing(values[name]), node, reader, period))
+            keeps[name] = max(keeps[name], kept_for(timing_of(values[name]), node, reader, period))
     return {name: replace(value, keep=keeps[name]) for name, value in values.items()}
 
 
@@ -27,8 +27,3 @@ def kept_for(source: Timing, node: PlanNode, reader: Timing, period: int) -> int
     """The most elements, over a period, from the first that is still to be read to the newest."""
     first = node.taps.index.first
     return max(source.clock.count_through(tick) - first(reader.clock.count_through(tick)) for tick in range(period))
-
-
-def _timing(value: Value) -> Timing:
-    assert value.timing is not None
-    return value.timing

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import lcm
 
-from co3d_compile.clock.timing import Timing
-from co3d_compile.plan.plan import Firing, PlanNode, Value
+from co3d_compile.plan.plan import Firing, PlanNode, Value, timing_of
 
 
 def common_period(values: Mapping[str, Value]) -> int:
@@ -28,7 +27,7 @@ def schedule_firings(
 
 
 def _firings(values: Mapping[str, Value], place: int, node: PlanNode, tick: int) -> list[Firing]:
-    clock = _timing(values[node.outputs[0]]).clock
+    clock = timing_of(values[node.outputs[0]]).clock
     due = range(clock.count_through(tick - 1), clock.count_through(tick))
     return [
         Firing(place, element, tuple(_backs(values[name], node, element, tick) for name in node.reads))
@@ -38,11 +37,6 @@ def _firings(values: Mapping[str, Value], place: int, node: PlanNode, tick: int)
 
 def _backs(source: Value, node: PlanNode, element: int, tick: int) -> tuple[int, ...]:
     """How far behind the newest element each tap stands, oldest tap first."""
-    newest = _timing(source).clock.count_through(tick) - 1
+    newest = timing_of(source).clock.count_through(tick) - 1
     first = node.taps.index.first(element)
     return tuple(newest - first - tap * node.taps.dilation for tap in range(node.taps.count))
-
-
-def _timing(value: Value) -> Timing:
-    assert value.timing is not None
-    return value.timing

@@ -169,9 +169,7 @@ class Plan:
         return max([0, *first_reads]) + 1
 
     def timing(self, value: str) -> Timing:
-        timing = self.values[value].timing
-        assert timing is not None
-        return timing
+        return timing_of(self.values[value])
 
     def rate(self, value: str) -> int:
         """Elements per period."""
@@ -181,3 +179,9 @@ class Plan:
     def length(self, value: str, frames: int) -> int:
         """Elements of a video of so many frames."""
         return self.timing(value).count(frames)
+
+
+def timing_of(value: Value) -> Timing:
+    """The timing of a value that streams."""
+    assert value.timing is not None
+    return value.timing

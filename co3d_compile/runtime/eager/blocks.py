@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from co3d_compile.clock.timing import Timing
 from co3d_compile.ops.flow import Way
-from co3d_compile.plan.plan import Plan, PlanNode, Value
+from co3d_compile.plan.plan import Plan, PlanNode, Value, timing_of
 from co3d_compile.runtime.eager.statics import static_results
 from co3d_compile.runtime.elements import filled_elements, joined_elements, part_of_block
 from co3d_compile.runtime.runner import Lookup, NodeRunner
@@ -116,14 +115,14 @@ class _Chunk:
         return replace(self.state, tick=self.stop, histories=histories)
 
     def _kept(self, value: Value, keep: int) -> tuple[Element, ...]:
-        after = _timing(value).clock.count_through(self.stop - 1)
+        after = timing_of(value).clock.count_through(self.stop - 1)
         elements = [self._element(value, n) for n in range(after - keep, after)]
         # a copy: a view would keep the whole chunk alive
         return tuple(None if element is None else element.clone() for element in elements)
 
     def _due(self, value: Value) -> range:
         """Numbers of the elements that these ticks make."""
-        clock = _timing(value).clock
+        clock = timing_of(value).clock
         first = max(0, clock.count_through(self.state.tick - 1))
         last = clock.count_through(self.stop - 1)
         if self.state.frames is not None:
@@ -132,7 +131,7 @@ class _Chunk:
 
     def _store(self, value: Value, made: Tensor | list[Tensor], due: range) -> None:
         kept = self.state.histories.get(value.name, ())
-        first = _timing(value).clock.count_through(self.state.tick - 1) - len(kept)
+        first = timing_of(value).clock.count_through(self.state.tick - 1) - len(kept)
         self.stretches[value.name] = Stretch(first, kept, made, due.start, len(due))
 
     def _element(self, value: Value, n: int) -> Element:
@@ -171,7 +170,7 @@ class _Chunk:
     def _length(self, name: str) -> int:
         if self.state.frames is not None:
             return self.plan.length(name, self.state.frames)
-        return _timing(self.plan.values[name]).clock.count_through(self.stop - 1)
+        return timing_of(self.plan.values[name]).clock.count_through(self.stop - 1)
 
     def _block(self, name: str, first: int, stop: int, runner: NodeRunner) -> Tensor:
         """Elements ``first .. stop-1`` as one block, constants where the original has none."""
@@ -201,8 +200,3 @@ class _Chunk:
         return torch.empty(
             (), dtype=value.dtype, device=self.find(self.plan.weights[0]).device if self.plan.weights else None
         )
-
-
-def _timing(value: Value) -> Timing:
-    assert value.timing is not None
-    return value.timing
