@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from co3d_compile.clock.timing import Timing
+from co3d_compile.ops.flow import Taps
 from co3d_compile.plan.plan import PlanNode, Value, timing_of
 
 
@@ -18,12 +19,13 @@ def place_histories(values: Mapping[str, Value], nodes: Sequence[PlanNode], peri
     keeps = dict.fromkeys(values, 0)
     for node in nodes:
         reader = timing_of(values[node.outputs[0]])
-        for name in node.reads:
-            keeps[name] = max(keeps[name], kept_for(timing_of(values[name]), node, reader, period))
+        for name, taps in zip(node.reads, node.taps, strict=True):
+            keeps[name] = max(keeps[name], kept_for(timing_of(values[name]), taps, reader, period))
     return {name: replace(value, keep=keeps[name]) for name, value in values.items()}
 
 
-def kept_for(source: Timing, node: PlanNode, reader: Timing, period: int) -> int:
+def kept_for(source: Timing, taps: Taps, reader: Timing, period: int) -> int:
     """The most elements, over a period, from the first that is still to be read to the newest."""
-    first = node.taps.index.first
-    return max(source.clock.count_through(tick) - first(reader.clock.count_through(tick)) for tick in range(period))
+    made, read = source.clock.unbounded, reader.clock.unbounded
+    depth = max(made.count_through(tick) - taps.first(read.count_through(tick)) for tick in range(period))
+    return max(depth, taps.awaits or 0) + taps.reach

@@ -7,7 +7,7 @@ from math import prod
 from torch import fx
 
 from co3d_compile.layout import Mark
-from co3d_compile.ops.flow import Way
+from co3d_compile.ops.flow import Flow, Taps, Way, read_back
 from co3d_compile.ops.operation import Facts
 from co3d_compile.ops.table import rule_for
 from co3d_compile.passes.histories import place_histories
@@ -79,6 +79,8 @@ def _output_names(node: fx.Node) -> tuple[str, ...]:
 
 def _plan_node(node: fx.Node) -> PlanNode:
     flow, call, rule = flow_of(node), call_of(node), rule_for(target_name(node))
+    read = _read_values(node, flow)
+    carried = [_output_names(node)[place] for place in flow.carried]
     macs = rule.macs(call, flow) if rule is not None and call.streaming else 0
     batch = flow.layouts[0].batch
     elements = flow.layouts[0].time if flow.layouts[0].time_dim is not None and not _is_gated(node) else 1
@@ -87,8 +89,8 @@ def _plan_node(node: fx.Node) -> PlanNode:
         path=path_of(node),
         target=target_name(node),
         arguments={name: with_nodes_replaced(value, _reference) for name, value in bound_arguments(node).items()},
-        reads=tuple(_streaming_names(node)),
-        taps=flow.taps,
+        reads=(*read, *carried),
+        taps=(*read.values(), *[read_back(flow.taps.grid)] * len(carried)),
         way=flow.way,
         outputs=_output_names(node),
         macs=macs // batch,
@@ -110,16 +112,13 @@ def _reference(node: fx.Node) -> ValueRef | WeightRef:
     return WeightRef(str(node.target)) if node.op == "get_attr" else ValueRef(value_name(node))
 
 
-def _streaming_names(node: fx.Node) -> list[str]:
-    names: list[str] = []
-
-    def note(operand: fx.Node) -> None:
-        if facts_of(operand).streams and value_name(operand) not in names:
-            names.append(value_name(operand))
-
+def _read_values(node: fx.Node, flow: Flow) -> dict[str, Taps]:
+    """The streaming values among the arguments, and how each is read."""
+    operands: list[fx.Node] = []
     for value in bound_arguments(node).values():
-        with_nodes_replaced(value, note)
-    return names
+        with_nodes_replaced(value, operands.append)
+    streaming = [value_name(operand) for operand in operands if facts_of(operand).streams]
+    return {name: flow.taps_of(place) for place, name in enumerate(streaming)}
 
 
 def _outputs(program: Program) -> tuple[PlanOutput, ...]:

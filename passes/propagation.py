@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from torch import fx
 
 from co3d_compile.clock.periodic import Periodic
-from co3d_compile.clock.timing import Timing, input_timing, sliding_map, timing_after
+from co3d_compile.clock.timing import Reading, Timing, input_timing, sliding_map, timing_after
 from co3d_compile.errors import RateError, Refusal, UnsupportedError
 from co3d_compile.layout import Dim, Layout, Mark, constant_layout
-from co3d_compile.ops.flow import Flow, Taps, Way, frame_gate, window_gate
+from co3d_compile.ops.flow import Flow, Way, frame_gate, window_gate
 from co3d_compile.ops.operation import Call, Facts, Operation, Refused
 from co3d_compile.ops.table import rule_for
 from co3d_compile.program.program import (
@@ -62,8 +62,10 @@ def propagate_time(program: Program, gates: Mapping[str, Gate], *, window: int |
     return program
 
 
-def meeting_rates(call: Call) -> bool:
-    return len({facts.timing.clock.rate for facts in call.streaming if facts.timing is not None}) <= 1
+def _meet(call: Call, flow: Flow) -> bool:
+    """All operands' elements are read at one rate."""
+    read = [(facts.timing, flow.taps_of(place).index.last) for place, facts in enumerate(call.streaming)]
+    return len({timing.clock.rate * last.rate for timing, last in read if timing is not None}) <= 1
 
 
 def _input_facts(given: ClipInput) -> Facts:
@@ -101,10 +103,10 @@ def _annotate_call(node: fx.Node, gates: Mapping[str, Gate], window: int | None)
         return
     if rule is None:
         raise Refused("no rule for this operation", "write one (docs/adding-an-operation.md), or avoid it")
-    if not meeting_rates(call):
-        _raise_rates(node)
     flow = _with_policy(node, rule.flow(_solid(call, rule)), gates, window)
-    timing = _output_timing(call, flow.taps)
+    if not _meet(call, flow):
+        _raise_rates(node)
+    timing = _output_timing(call, flow)
     node.meta["flow"] = flow
     node.meta["facts"] = tuple(
         Facts(layout, dtype, timing) for layout, dtype in zip(flow.layouts, dtypes_of(node), strict=True)
@@ -154,9 +156,10 @@ def _gate_layouts(node: fx.Node, flow: Flow) -> tuple[Layout, ...]:
     )
 
 
-def _output_timing(call: Call, taps: Taps) -> Timing | None:
-    timings = [facts.timing for facts in call.streaming if facts.timing is not None]
-    return timing_after([(timing, taps.index) for timing in timings]) if timings else None
+def _output_timing(call: Call, flow: Flow) -> Timing | None:
+    read = [(facts.timing, flow.taps_of(place)) for place, facts in enumerate(call.streaming)]
+    readings = [Reading(timing, taps.index, taps.awaits) for timing, taps in read if timing is not None]
+    return timing_after(readings) if readings else None
 
 
 def _raise_rates(node: fx.Node) -> None:

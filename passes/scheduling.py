@@ -27,16 +27,21 @@ def schedule_firings(
 
 
 def _firings(values: Mapping[str, Value], place: int, node: PlanNode, tick: int) -> list[Firing]:
-    clock = timing_of(values[node.outputs[0]]).clock
-    due = range(clock.count_through(tick - 1), clock.count_through(tick))
-    return [
-        Firing(place, element, tuple(_backs(values[name], node, element, tick) for name in node.reads))
-        for element in due
-    ]
+    due = range(_made(values[node.outputs[0]], tick - 1), _made(values[node.outputs[0]], tick))
+    if due and node.reading.produces is not None:
+        return [_firing(values, place, node, due.start, len(due), tick)]
+    return [_firing(values, place, node, element, 1, tick) for element in due]
 
 
-def _backs(source: Value, node: PlanNode, element: int, tick: int) -> tuple[int, ...]:
+def _firing(values: Mapping[str, Value], place: int, node: PlanNode, element: int, count: int, tick: int) -> Firing:
     """How far behind the newest element each tap stands, oldest tap first."""
-    newest = timing_of(source).clock.count_through(tick) - 1
-    first = node.taps.index.first(element)
-    return tuple(newest - first - tap * node.taps.dilation for tap in range(node.taps.count))
+    backs = []
+    for name, taps in zip(node.reads, node.taps, strict=True):
+        newest = (element if name in node.outputs else _made(values[name], tick)) - 1
+        backs.append(tuple(newest - tap for tap in taps.places(element, count)))
+    return Firing(place, element, count, tuple(backs))
+
+
+def _made(value: Value, tick: int) -> int:
+    """Elements that exist after a tick in the middle of the video."""
+    return timing_of(value).clock.unbounded.count_through(tick)

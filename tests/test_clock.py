@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from co3d_compile.clock.periodic import IDENTITY, Periodic, affine, floor_ratio, maximum, minimum
-from co3d_compile.clock.timing import SAME, input_timing, pad_map, sliding_map, timing_after, window_map
+from co3d_compile.clock.timing import SAME, Reading, input_timing, pad_map, sliding_map, timing_after, window_map
 
 SOME = range(-30, 60)
 
@@ -98,10 +98,10 @@ def test_padding_renumbers(before: int, after: int) -> None:
 def test_the_strided_residual_of_the_design() -> None:
     """design.md, section 3: the add stands at (2, 3), the shortcut, at (2, 0), waits 3 ticks."""
     x = input_timing()
-    first = timing_after([(x, window_map(3, 2, 1, 1, 1))])
-    second = timing_after([(first, window_map(3, 1, 1, 1, 1))])
-    shortcut = timing_after([(x, window_map(1, 2, 1, 0, 0))])
-    added = timing_after([(second, SAME), (shortcut, SAME)])
+    first = timing_after([Reading(x, window_map(3, 2, 1, 1, 1))])
+    second = timing_after([Reading(first, window_map(3, 1, 1, 1, 1))])
+    shortcut = timing_after([Reading(x, window_map(1, 2, 1, 0, 0))])
+    added = timing_after([Reading(second, SAME), Reading(shortcut, SAME)])
 
     assert [timing.clock for timing in (first, second, shortcut, added)] == [
         affine(2, 1),
@@ -116,8 +116,8 @@ def test_the_strided_residual_of_the_design() -> None:
 
 def test_an_element_that_may_be_cut_waits_until_the_video_has_it() -> None:
     """``x[:, :, :-2]`` is two behind; behind a convolution padded by as much on the right, it is not behind at all."""
-    cut = timing_after([(input_timing(), pad_map(0, -2))])
-    causal = timing_after([(timing_after([(input_timing(), window_map(3, 1, 1, 2, 2))]), pad_map(0, -2))])
+    cut = timing_after([Reading(input_timing(), pad_map(0, -2))])
+    causal = timing_after([Reading(timing_after([Reading(input_timing(), window_map(3, 1, 1, 2, 2))]), pad_map(0, -2))])
 
     assert cut.clock == affine(1, 2)
     assert cut.hi == IDENTITY
@@ -125,7 +125,7 @@ def test_an_element_that_may_be_cut_waits_until_the_video_has_it() -> None:
 
 
 def test_a_window_over_strided_elements() -> None:
-    window = timing_after([(input_timing(2), sliding_map(4))])
+    window = timing_after([Reading(input_timing(2), sliding_map(4))])
 
     assert (window.clock, window.lo) == (affine(2, 6), affine(2, 0))
     assert [window.count(frames) for frames in (6, 7, 8, 9)] == [0, 1, 1, 2]

@@ -13,10 +13,14 @@ class Periodic:
     """The sequence with ``value(n) = offsets[n mod H] + step * (n div H)``, ``H = len(offsets)``, for every integer n.
 
     ``Periodic(a, (b,))`` is the affine ``a*n + b``. Equal sequences compare equal: the shortest H is kept.
+
+    Attributes:
+        least: no value is smaller (elements that wait for a later one at the start); None: no such bound.
     """
 
     step: int
     offsets: tuple[int, ...]
+    least: int | None = None
 
     def __post_init__(self) -> None:
         step, offsets = _shortest(self.step, self.offsets)
@@ -25,10 +29,12 @@ class Periodic:
 
     def __call__(self, n: int) -> int:
         turns, place = divmod(n, len(self.offsets))
-        return self.offsets[place] + self.step * turns
+        value = self.offsets[place] + self.step * turns
+        return value if self.least is None else max(self.least, value)
 
     def __add__(self, constant: int) -> Periodic:
-        return Periodic(self.step, tuple(offset + constant for offset in self.offsets))
+        least = None if self.least is None else self.least + constant
+        return Periodic(self.step, tuple(offset + constant for offset in self.offsets), least)
 
     @property
     def rate(self) -> Fraction:
@@ -39,17 +45,31 @@ class Periodic:
     def is_affine(self) -> bool:
         return len(self.offsets) == 1
 
+    @property
+    def unbounded(self) -> Periodic:
+        """The sequence without its least value."""
+        return Periodic(self.step, self.offsets)
+
+    def at_least(self, value: int) -> Periodic:
+        """The sequence with no value below this one; as it is if it has none from index 0 on."""
+        return self if self.unbounded(0) >= value else Periodic(self.step, self.offsets, value)
+
     def after(self, inner: Periodic) -> Periodic:
         """``n -> self(inner(n))``."""
         assert inner.step, "a sequence that stands still has no composition"
+        assert inner.least is None, "an index map has no least value"
         turns = len(self.offsets) // gcd(inner.step, len(self.offsets))
         count = len(inner.offsets) * turns
         grown = inner.step * turns
-        return Periodic(grown * self.step // len(self.offsets), tuple(self(inner(n)) for n in range(count)))
+        free = self.unbounded
+        return Periodic(grown * self.step // len(self.offsets), tuple(free(inner(n)) for n in range(count)), self.least)
 
     def count_through(self, value: int) -> int:
-        """The first index whose value exceeds ``value`` (the sequence must not fall)."""
+        """The first index whose value exceeds ``value`` (the sequence must not fall); 0 at most below ``least``."""
         assert self.step > 0
+        if self.least is not None:
+            found = self.unbounded.count_through(value)
+            return min(found, 0) if value < self.least else found
         n = (value - self.offsets[0]) // self.step * len(self.offsets)
         while self(n) <= value:
             n += 1
@@ -82,7 +102,10 @@ def _pointwise(pick: Callable[[Iterable[int]], int], sequences: tuple[Periodic, 
     assert len({sequence.rate for sequence in sequences}) == 1, "sequences of different rates have no common bound"
     count = lcm(*(len(sequence.offsets) for sequence in sequences))
     step = sequences[0].rate * count
-    return Periodic(int(step), tuple(pick(sequence(n) for sequence in sequences) for n in range(count)))
+    free = [sequence.unbounded for sequence in sequences]
+    bounds = [sequence.least for sequence in sequences if sequence.least is not None]
+    least = pick(bounds) if bounds and (pick is max or len(bounds) == len(sequences)) else None
+    return Periodic(int(step), tuple(pick(sequence(n) for sequence in free) for n in range(count)), least)
 
 
 def _shortest(step: int, offsets: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:

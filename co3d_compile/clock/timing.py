@@ -111,24 +111,47 @@ def input_timing(rate: int = 1) -> Timing:
     return Timing(ticks, ticks, ticks, floor_ratio(rate - 1, rate))
 
 
-def timing_after(readings: Sequence[tuple[Timing, IndexMap]]) -> Timing:
+@dataclass(frozen=True)
+class Reading:
+    """One input of an operation.
+
+    Attributes:
+        awaits: the element of it that the first output waits for, whatever the index map says; None: no such element.
+    """
+
+    timing: Timing
+    index: IndexMap
+    awaits: int | None = None
+
+    @property
+    def clock(self) -> Periodic:
+        return self._bounded(self.timing.clock, self.timing.clock.after(self.index.last))
+
+    @property
+    def hi(self) -> Periodic:
+        return self._bounded(self.timing.hi, self.timing.hi.after(self.index.last))
+
+    def _bounded(self, of_input: Periodic, read: Periodic) -> Periodic:
+        return read if self.awaits is None else read.at_least(of_input(self.awaits))
+
+
+def timing_after(readings: Sequence[Reading]) -> Timing:
     """The timing of an output from those of its inputs: e, hi are maxima, lo and length minima.
 
-    The inputs' elements must come at one rate (``meets`` tells).
+    The elements that are read must come at one rate.
     """
-    length = _shortest_length(tuple(reading.length.after(timing.length) for timing, reading in readings))
-    clocks = tuple(timing.clock.after(reading.last) for timing, reading in readings)
+    length = _shortest_length(tuple(reading.index.length.after(reading.timing.length) for reading in readings))
     return Timing(
         # where elements are cut off at the end, one is there to be cut until the video is longer
-        clock=maximum((*clocks, _existence(length))),
-        lo=minimum(tuple(timing.lo.after(reading.first) for timing, reading in readings)),
-        hi=maximum(tuple(timing.hi.after(reading.last) for timing, reading in readings)),
+        clock=maximum((*(reading.clock for reading in readings), _existence(length))),
+        lo=minimum(tuple(reading.timing.lo.after(reading.index.first) for reading in readings)),
+        hi=maximum(tuple(reading.hi for reading in readings)),
         length=length,
     )
 
 
 def _existence(length: Periodic) -> Periodic:
-    """Element to the tick from which on every video has it."""
+    """Element to the tick from which on every longer video has it."""
     return Periodic(len(length.offsets), tuple(length.count_through(n) - 1 for n in range(length.step)))
 
 

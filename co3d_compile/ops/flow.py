@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from co3d_compile.clock.periodic import IDENTITY, Periodic, affine
 from co3d_compile.clock.timing import SAME, IndexMap, sliding_map, trailing_map, window_map
 from co3d_compile.layout import Layout
 
@@ -17,22 +18,41 @@ class Divisor(Enum):
     VALID = "valid"  # the taps that are elements
 
 
+class Absent(Enum):
+    """What stands for an element before the first or after the last, where it is no constant."""
+
+    EDGE = "edge"  # the nearest element
+    REFLECTION = "reflection"  # the element as far on the other side of the nearest
+    NOTHING = "nothing"  # None: the operation itself knows how it begins
+
+
+Fill = Absent | float | None
+"""None: there is no such element to read."""
+
+
 class Way(Enum):
     """How output elements follow from input elements."""
 
     ALONE = "alone"  # from the elements of the same number
-    WINDOW = "window"  # from some neighbours of one input
+    WINDOW = "window"  # from some neighbours
     REINDEX = "reindex"  # one input element under another number
     COLLAPSE = "collapse"  # from a window that the original takes for the whole clip
     GATE = "gate"  # a collapse that is broadcast back onto the stream, under a policy
+    RECURRENT = "recurrent"  # from the elements of the same number and its own outputs of the number before
 
 
 @dataclass(frozen=True)
 class Taps:
-    """The elements that output n reads of each streaming input: ``index.first(n) + dilation*j``, ``j < count``.
+    """The elements that output n reads of one input: ``count`` of them, ``dilation`` apart, up to ``index.last(n)``.
 
     Attributes:
-        fill: what stands for an element before the first or after the last; None where there is none to read.
+        dilation: elements from tap to tap, as the operator's arguments have it.
+        grid: elements of the stream from one element of a window to the next (more than one at a dense rate).
+        fill: what stands for an element before the first or after the last.
+        awaits: the element that the first output waits for, whatever the index map says (a reflection at the start).
+        reach: how much further back than the taps a stand-in may lie.
+        produces: element m to the number of the first output that the operator makes of a block which begins with m,
+            for operators that make several outputs of one element; None: what it makes of the taps is the output.
         partial: elements that are missing at the ends are left out, and the operation runs on fewer.
         repeats: the one element read stands for a clip of so many (a gate made from a still clip).
         divisor: what an average is divided by where taps are missing.
@@ -42,20 +62,67 @@ class Taps:
     index: IndexMap = SAME
     count: int = 1
     dilation: int = 1
-    fill: float | None = None
+    grid: int = 1
+    fill: Fill = None
+    awaits: int | None = None
+    reach: int = 0
+    produces: Periodic | None = None
     partial: bool = False
     repeats: int = 1
     divisor: Divisor = Divisor.KERNEL
     padding: tuple[int, int] = (0, 0)
+
+    @property
+    def step(self) -> int:
+        """Elements of the stream from tap to tap."""
+        return self.dilation * self.grid
+
+    @property
+    def constant(self) -> float:
+        """The number that stands for a missing element."""
+        return self.fill if isinstance(self.fill, float) else 0.0
+
+    def first(self, n: int) -> int:
+        """The first tap of output n."""
+        return self.index.last(n) - self.step * (self.count - 1)
+
+    def places(self, n: int, count: int = 1) -> range:
+        """The taps of output n, or of the ``count`` outputs from n on."""
+        return range(self.first(n), self.index.last(n + count - 1) + 1, self.step)
+
+    def skipped(self, n: int) -> int:
+        """Outputs that the operator makes of output n's taps before it comes to output n."""
+        return 0 if self.produces is None else n - self.produces(self.first(n))
+
+    def stand_in(self, place: int, length: int | None) -> int | None:
+        """The element that is read for element ``place``; None: none of them.
+
+        Args:
+            length: elements that there are; None: no end is in sight.
+        """
+        if place >= 0 and (length is None or place < length):
+            return place
+        last = None if length is None else length - 1
+        match self.fill:
+            case Absent.EDGE:
+                return _existing(max(0, place) if last is None else min(max(0, place), last), last)
+            case Absent.REFLECTION:
+                mirrored = -place if place < 0 or last is None else 2 * last - place
+                return _existing(mirrored, last)
+            case _:
+                return None
 
     def share(self, n: int, length: int) -> float:
         """``count`` over the number of taps that output n is divided by, for an input of ``length`` elements."""
         if self.divisor is Divisor.KERNEL:
             return 1.0
         before, after = self.padding if self.divisor is Divisor.PADDED else (0, 0)
-        first = self.index.first(n)
-        counted = sum(-before <= first + j * self.dilation < length + after for j in range(self.count))
+        counted = sum(-before * self.grid <= place < length + after * self.grid for place in self.places(n))
         return self.count / counted
+
+
+def _existing(place: int, last: int | None) -> int | None:
+    return place if place >= 0 and (last is None or place <= last) else None
 
 
 ONE = Taps()
@@ -67,15 +134,24 @@ class Flow:
 
     Attributes:
         layouts: one per output tensor.
+        taps: how it reads its streaming operands.
+        each: one per streaming operand, in their order, where they are read unlike; empty: all through ``taps``.
         still: a clip of equal frames gives what one of them gives (a mean, not a sum).
         resizable: the operation takes a window of another width than the clip's.
+        carried: places of the outputs that the next run reads, one element back.
     """
 
     way: Way
     layouts: tuple[Layout, ...]
     taps: Taps = ONE
+    each: tuple[Taps, ...] = ()
     still: bool = False
     resizable: bool = False
+    carried: tuple[int, ...] = ()
+
+    def taps_of(self, operand: int) -> Taps:
+        """How the streaming operand of that place is read."""
+        return self.each[operand] if self.each else self.taps
 
 
 def alone(*layouts: Layout) -> Flow:
@@ -95,17 +171,23 @@ def windowed(
     divisor: Divisor = Divisor.KERNEL,
 ) -> Flow:
     index = window_map(kernel, stride, dilation, before, after, ceil_mode=ceil_mode)
-    taps = Taps(index, kernel, dilation, fill, divisor=divisor, padding=(before, after))
+    taps = Taps(index, kernel, dilation, fill=fill, divisor=divisor, padding=(before, after))
     return Flow(Way.WINDOW, (layout,), taps)
 
 
-def reindexed(layout: Layout, index: IndexMap, fill: float) -> Flow:
+def reindexed(layout: Layout, index: IndexMap, fill: Fill) -> Flow:
     return Flow(Way.REINDEX, (layout,), Taps(index, fill=fill))
 
 
 def collapsed(*layouts: Layout, width: int, still: bool = False, resizable: bool = False) -> Flow:
     """The original takes all ``width`` elements of its clip; the stream takes a window of so many."""
-    return Flow(Way.COLLAPSE, layouts, Taps(sliding_map(width), width), still, resizable)
+    return Flow(Way.COLLAPSE, layouts, Taps(sliding_map(width), width), still=still, resizable=resizable)
+
+
+def read_back(grid: int) -> Taps:
+    """How a recurrence reads what it carries: the element before, none at the start."""
+    back = affine(1, -grid)
+    return Taps(IndexMap(back, back, IDENTITY), fill=Absent.NOTHING)
 
 
 def frame_gate(flow: Flow, layouts: tuple[Layout, ...], width: int) -> Flow:

@@ -166,11 +166,15 @@ def _is_written_as(given: Json, member: Any) -> bool:
         case list():
             return _is_container(member, tuple)
         case str():
-            return member in (str, float) or (isinstance(member, type) and issubclass(member, Enum))
+            return member is str or (member is float and given in NON_FINITE) or given in _names_of(member)
         case int() | float():
             return member is type(given) or member is float
         case _:
             return False
+
+
+def _names_of(kind: Any) -> list[str]:
+    return [member.value for member in kind] if isinstance(kind, type) and issubclass(kind, Enum) else []
 
 
 def _has_fields(kind: Any, given: dict[str, Json]) -> bool:

@@ -59,7 +59,8 @@ class PlanNode:
     Attributes:
         target: for instance ``aten.conv3d.default``.
         arguments: by the operator's names, for the example clip, with references for tensors.
-        reads: the streaming values it reads, in the order of the arguments, all through ``taps``.
+        reads: the streaming values it reads: those of the arguments in their order, then what it carries itself.
+        taps: per read value, how it is read.
         outputs: the values it makes.
         macs: multiply-accumulates for one element and one stream.
         clip_macs: the same for all elements of the example clip.
@@ -71,26 +72,38 @@ class PlanNode:
     target: str
     arguments: Mapping[str, Any]
     reads: tuple[str, ...]
-    taps: Taps
+    taps: tuple[Taps, ...]
     way: Way
     outputs: tuple[str, ...]
     macs: int = 0
     clip_macs: int = 0
     resizable: bool = False
 
+    @property
+    def reading(self) -> Taps:
+        """How the first value is read."""
+        return self.taps[0]
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """Its own outputs that it reads again."""
+        return tuple(name for name in self.reads if name in self.outputs)
+
 
 @dataclass(frozen=True)
 class Firing:
-    """One run of one node: the element that it makes at the first tick of this phase.
+    """One run of one node.
 
     Attributes:
         node: index into ``Plan.nodes``.
-        element: its number at tick ``phase``; ``Plan.rate`` of the node's output is added each period.
+        element: the first element that it makes, at tick ``phase``; ``Plan.rate`` of the output is added each period.
+        count: how many it makes at once.
         backs: per read value, per tap: how many elements behind the newest one it stands.
     """
 
     node: int
     element: int
+    count: int
     backs: tuple[tuple[int, ...], ...]
 
 
@@ -163,10 +176,12 @@ class Plan:
     def steady_tick(self) -> int:
         """From this tick on every element read exists."""
         first_reads = [
-            timing.clock(max(0, node.taps.index.first.count_through(-1)))
+            timing.clock(max(0, _first_whole(taps)))
             for node, timing in zip(self.nodes, self.node_timings, strict=True)
+            for taps in node.taps
         ]
-        return max([0, *first_reads]) + 1
+        waits = [timing.clock.least or 0 for timing in self.node_timings]
+        return max([0, *first_reads, *waits]) + 1
 
     def timing(self, value: str) -> Timing:
         return timing_of(self.values[value])
@@ -179,6 +194,12 @@ class Plan:
     def length(self, value: str, frames: int) -> int:
         """Elements of a video of so many frames."""
         return self.timing(value).count(frames)
+
+
+def _first_whole(taps: Taps) -> int:
+    """The first output whose taps are all elements."""
+    n = taps.index.last.count_through(taps.step * (taps.count - 1) - 1)
+    return n if taps.awaits is None else max(n, taps.index.first.count_through(-1))
 
 
 def timing_of(value: Value) -> Timing:

@@ -91,7 +91,7 @@ def _layer(plan: Plan, node: PlanNode, totals: Totals) -> LayerReport:
         name=node.name,
         path=node.path,
         operation=node.target.removeprefix("aten.").split(".")[0],
-        kernel=node.taps.count,
+        kernel=node.reading.count,
         padding=_padding(plan, node),
         macs_per_frame=node.macs * plan.rate(node.outputs[0]) / plan.period,
         clip_macs=node.clip_macs,
@@ -135,10 +135,10 @@ def _row(
 
 def _padding(plan: Plan, node: PlanNode) -> int:
     """Frames before the video that the first element reads as padding."""
-    if node.taps.fill is None or not node.reads:
+    if not node.reads or node.reading.fill is None:
         return 0
     source = plan.timing(node.reads[0])
-    return int(max(0, -node.taps.index.first(0)) * source.clock.rate)
+    return int(max(0, -node.reading.index.first(0)) * source.clock.rate)
 
 
 def _elements(timing: Timing) -> int:

@@ -85,13 +85,13 @@ class Formulas:
 
     def _held(self, node: PlanNode) -> int:
         """Ticks that an element waits after all that it reads is there: where the original cuts elements off."""
-        last = node.taps.index.last(0)
+        last = node.reading.index.last(0)
         there = max(self._plan.timing(name).clock(last) for name in node.reads)
         return self._plan.timing(node.outputs[0]).delay - there
 
     def _latest(self, node: PlanNode, of: Callable[[str], sympy.Expr]) -> sympy.Expr:
         """The largest of a time of the elements that the first output reads last."""
-        place = WINDOW - 1 if node.resizable else sympy.Integer(node.taps.index.last(0))
+        place = WINDOW - 1 if node.resizable else sympy.Integer(node.reading.index.last(0))
         return sympy.Max(*(of(name) + self._plan.timing(name).stride * place for name in node.reads))
 
     def _history(self, value: Value) -> sympy.Expr:
@@ -103,10 +103,11 @@ class Formulas:
         """Elements kept for one reader: the most are needed right before it takes an element."""
         made = node.outputs[0]
         source, reader = self._plan.timing(value), self._plan.timing(made)
+        taps = node.taps[node.reads.index(value)]
         if made not in self._resized:
-            return sympy.Integer(kept_for(source, node, reader, self._plan.period))
+            return sympy.Integer(kept_for(source, taps, reader, self._plan.period))
         waited = (self.delay(made) - self.delay(value)) / source.stride
-        return sympy.ceiling(waited) - node.taps.index.first(0)
+        return sympy.ceiling(waited) - taps.index.first(0)
 
     @cached_property
     def _readers(self) -> Mapping[str, list[PlanNode]]:

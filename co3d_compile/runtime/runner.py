@@ -9,11 +9,11 @@ from torch import Tensor
 
 from co3d_compile.errors import InternalError
 from co3d_compile.layout import Layout
-from co3d_compile.ops.flow import Way
+from co3d_compile.ops.flow import Absent, Taps, Way
 from co3d_compile.ops.operation import Block, Operation, overload
 from co3d_compile.ops.table import rule_for
 from co3d_compile.plan.plan import Plan, PlanNode, ValueRef, WeightRef
-from co3d_compile.runtime.elements import filled_elements, joined_elements
+from co3d_compile.runtime.elements import filled_elements, joined_elements, part_of_block
 from co3d_compile.runtime.state import Element
 
 Lookup = Callable[[str], Tensor]
@@ -32,7 +32,8 @@ class NodeRunner:
         self.rule: Operation | None = rule
         self.constants = constants
         self.layouts = tuple(plan.values[name].layout for name in node.outputs)
-        self.operand_layouts = {name: plan.values[name].layout for name in _value_names(node.arguments.values())}
+        read = (*_value_names(node.arguments.values()), *node.reads)
+        self.operand_layouts = {name: plan.values[name].layout for name in read}
         streams = [plan.values[name] for name in node.reads]
         with_time = [value.layout for value in streams if value.has_time]
         self.reads: Layout = (with_time or [value.layout for value in streams] or list(self.layouts))[0]
@@ -48,6 +49,8 @@ class NodeRunner:
         """The outputs for operands of ``width`` elements along time, of which ``elements`` come out."""
         block = Block(self.node.target, self.reads, self.layouts, elements, width, batch)
         arguments = {name: self._resolved(value, operands, block) for name, value in self.node.arguments.items()}
+        if self.node.carried:
+            arguments["carried"] = [operands.get(name) for name in self.node.carried]
         rule = self.rule
         # only what is computed from weights alone may lack a rule: it has no time that one would have to know of
         outputs = (
@@ -55,33 +58,37 @@ class NodeRunner:
         )
         return tuple(outputs) if isinstance(outputs, (tuple, list)) else (outputs,)
 
-    def run_one(self, taps: Sequence[Sequence[Element]], batch: int, like: Tensor) -> tuple[Tensor, ...]:
-        """One element of the outputs from the elements that it reads, one list per read value."""
+    def run_taps(
+        self, taps: Sequence[Sequence[Element]], batch: int, like: Tensor, n: int, count: int = 1
+    ) -> list[tuple[Tensor, ...]]:
+        """Per output its elements n, n+1, ... from the elements that they read, one list per read value."""
+        how = self.node.reading
         operands = {
-            name: self._operand(elements, self.operand_layouts[name], batch, like)
-            for name, elements in zip(self.node.reads, taps, strict=True)
+            name: operand
+            for name, elements, read in zip(self.node.reads, taps, self.node.taps, strict=True)
+            if (operand := self._operand(elements, read, self.operand_layouts[name], batch, like)) is not None
         }
         reaches = self.node.way in (Way.WINDOW, Way.COLLAPSE, Way.GATE)
-        width = self.node.taps.dilation * (len(taps[0]) - 1) + 1 if reaches else 1
-        return self.run(operands, 1, max(width, self.node.taps.repeats), batch)
+        width = max(how.dilation * (len(taps[0]) - 1) + 1, how.repeats) if reaches else 1
+        outputs = self.run(operands, count, width, batch)
+        if how.produces is None:
+            return [(output,) for output in outputs]
+        return [
+            tuple(part_of_block(output, layout, batch, how.skipped(n) + place, 1) for place in range(count))
+            for output, layout in zip(outputs, self.layouts, strict=True)
+        ]
 
-    def _operand(self, elements: Sequence[Element], layout: Layout, batch: int, like: Tensor) -> Tensor:
-        taps = self.node.taps
+    def _operand(
+        self, elements: Sequence[Element], taps: Taps, layout: Layout, batch: int, like: Tensor
+    ) -> Tensor | None:
         there = [element for element in elements if element is not None]
         if len(there) < len(elements) and not taps.partial:
+            if taps.fill is Absent.NOTHING:
+                return None
             if taps.fill is None:
                 raise InternalError(f"{self.node.path}: {self.node.name} reads an element that does not exist")
-            there = filled_elements(elements, layout, batch, taps.fill, like)
-        if taps.dilation > 1 and taps.count > 1:
-            there = self._spaced(there, layout, batch, like)
-        return joined_elements(there * taps.repeats, layout, batch)
-
-    def _spaced(self, elements: list[Tensor], layout: Layout, batch: int, like: Tensor) -> list[Tensor]:
-        """A dilated window with unread elements put back between the taps, as the operator expects."""
-        spaced = [elements[0]]
-        for element in elements[1:]:
-            spaced += [elements[0]] * (self.node.taps.dilation - 1) + [element]
-        return spaced
+            there = filled_elements(elements, layout, batch, taps.constant, like)
+        return joined_elements(spaced(there, taps.dilation) * taps.repeats, layout, batch)
 
     def _resolved(self, value: Any, operands: Mapping[str, Tensor], block: Block) -> Any:
         match value:
@@ -100,6 +107,11 @@ class NodeRunner:
         if (self.rule is not None and self.rule.broadcasts) or layout == layout.solid():
             return tensor
         return tensor.expand(layout.solid().running_shape(block.width, block.batch))
+
+
+def spaced(elements: list[Tensor], dilation: int) -> list[Tensor]:
+    """A dilated window with unread elements put back between the taps, as the operator expects."""
+    return [part for element in elements for part in (*[elements[0]] * (dilation - 1), element)][dilation - 1 :]
 
 
 def _value_names(values: Any) -> list[str]:

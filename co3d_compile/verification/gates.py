@@ -29,7 +29,7 @@ class Gate:
 
     def window(self, source: Tensor, n: int, batch: int) -> Tensor:
         """What the gate of element n is made from: the clip standing still at n, or the elements up to n."""
-        taps = self.plan.taps
+        taps = self.plan.reading
         if taps.partial:
             first = max(0, n - taps.count + 1)
             return part_of_block(source, self.layout, batch, first, n + 1 - first)

@@ -67,7 +67,7 @@ def window_ticks(plan: Plan) -> int:
     for node in plan.nodes:
         source = plan.values[node.reads[0]]
         if node.way is Way.COLLAPSE:
-            while plan.length(source.name, clip) < node.taps.count:
+            while plan.length(source.name, clip) < node.reading.count:
                 clip += 1
     return clip
 

@@ -11,12 +11,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from co3d_compile.ops.flow import Way
+from co3d_compile.ops.flow import Taps, Way
 from co3d_compile.plan.plan import Plan, PlanNode, Value, timing_of
 from co3d_compile.runtime.eager.statics import static_results
 from co3d_compile.runtime.elements import filled_elements, joined_elements, part_of_block
 from co3d_compile.runtime.runner import Lookup, NodeRunner
 from co3d_compile.runtime.state import Element, Emitted, State
+
+ONE_BY_ONE = (Way.COLLAPSE, Way.GATE, Way.RECURRENT)
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class _Chunk:
         due = self._due(values[0])
         if not due:
             results: Sequence[Tensor | list[Tensor]] = [[] for _ in values]
-        elif runner.reads_whole_elements or node.way in (Way.COLLAPSE, Way.GATE):
+        elif runner.reads_whole_elements or node.way in ONE_BY_ONE or any(taps.grid > 1 for taps in node.taps):
             results = self._one_by_one(runner, values, due)
         else:
             results = self._whole(runner, due)
@@ -139,26 +141,39 @@ class _Chunk:
 
     def _one_by_one(self, runner: NodeRunner, values: Sequence[Value], due: range) -> Sequence[Tensor | list[Tensor]]:
         node = runner.node
-        rows = []
+        columns: list[list[Tensor]] = [[] for _ in values]
         for n in due:
-            first = node.taps.index.first(n)
-            places = range(first, first + node.taps.count * node.taps.dilation, node.taps.dilation)
-            taps = [[self._element(self.plan.values[name], place) for place in places] for name in node.reads]
-            rows.append(runner.run_one(taps, self.state.batch, self._like(runner)))
-        columns = [list(column) for column in zip(*rows, strict=True)]
+            for value in values if node.carried else ():
+                self._store(value, columns[values.index(value)], range(due.start, n))
+            taps = [self._taps(name, read, n) for name, read in zip(node.reads, node.taps, strict=True)]
+            made = runner.run_taps(taps, self.state.batch, self._like(runner), n)
+            share = node.reading.share(n, self._length(node.reads[0]))
+            for column, (element,) in zip(columns, made, strict=True):
+                column.append(element if share == 1.0 else element * share)
         return [
             joined_elements(column, value.layout, self.state.batch) if value.has_time else column
             for value, column in zip(values, columns, strict=True)
         ]
 
+    def _taps(self, name: str, taps: Taps, n: int) -> list[Element]:
+        value = self.plan.values[name]
+        return [self._tap(value, place, taps) for place in taps.places(n)]
+
     def _whole(self, runner: NodeRunner, due: range) -> Sequence[Tensor]:
-        taps = runner.node.taps
-        reach = (taps.count - 1) * taps.dilation
-        first, stop = taps.index.first(due[0]), taps.index.first(due[-1]) + reach + 1
-        operands = {name: self._block(name, first, stop, runner) for name in runner.node.reads}
-        results = runner.run(operands, len(due), stop - first, self.state.batch)
-        length = self._length(runner.node.reads[0])
-        shares = [taps.share(n, length) for n in due]
+        node, how = runner.node, runner.node.reading
+        read = {name: _stretch(taps, due) for name, taps in zip(node.reads, node.taps, strict=True)}
+        operands = {
+            name: self._block(name, read[name], runner, taps) for name, taps in zip(node.reads, node.taps, strict=True)
+        }
+        results = runner.run(operands, len(due), len(read[node.reads[0]]), self.state.batch)
+        if how.produces is not None:
+            start, batch = how.skipped(due.start), self.state.batch
+            results = tuple(
+                part_of_block(result, layout, batch, start, len(due))
+                for result, layout in zip(results, runner.layouts, strict=True)
+            )
+        length = self._length(node.reads[0])
+        shares = [how.share(n, length) for n in due]
         return results if all(share == 1.0 for share in shares) else [self._shared(runner, results[0], shares)]
 
     def _shared(self, runner: NodeRunner, result: Tensor, shares: Sequence[float]) -> Tensor:
@@ -168,29 +183,37 @@ class _Chunk:
         return joined_elements(parts, layout, self.state.batch)
 
     def _length(self, name: str) -> int:
-        if self.state.frames is not None:
-            return self.plan.length(name, self.state.frames)
-        return timing_of(self.plan.values[name]).clock.count_through(self.stop - 1)
+        end = self._end(name)
+        return timing_of(self.plan.values[name]).clock.count_through(self.stop - 1) if end is None else end
 
-    def _block(self, name: str, first: int, stop: int, runner: NodeRunner) -> Tensor:
-        """Elements ``first .. stop-1`` as one block, constants where the original has none."""
+    def _end(self, name: str) -> int | None:
+        """Elements of the whole video, once its end is known."""
+        return None if self.state.frames is None else self.plan.length(name, self.state.frames)
+
+    def _block(self, name: str, read: range, runner: NodeRunner, taps: Taps) -> Tensor:
+        """Some elements as one block, with what stands for those that the original does not have."""
         value = self.plan.values[name]
         stretch = self.stretches[name]
-        made = range(max(first, stretch.made_first), min(stop, stretch.made_first + stretch.made_count))
+        own = range(stretch.made_first, stretch.made_first + stretch.made_count)
+        made = range(max(read.start, own.start), min(read.stop, own.stop))
         if not made or isinstance(stretch.made, list):
-            return self._filled(value, [self._element(value, n) for n in range(first, stop)], runner)
+            return self._filled(value, [self._tap(value, n, taps) for n in read], runner, taps)
         part = stretch.made
         if len(made) < stretch.made_count:
             part = part_of_block(part, value.layout, self.state.batch, made.start - stretch.made_first, len(made))
-        before: list[Element] = [self._element(value, n) for n in range(first, made.start)]
-        after: list[Element] = [None] * (stop - made.stop)
-        return self._filled(value, [*before, part, *after], runner)
+        before = [self._tap(value, n, taps) for n in range(read.start, made.start)]
+        after = [self._tap(value, n, taps) for n in range(made.stop, read.stop)]
+        return self._filled(value, [*before, part, *after], runner, taps)
 
-    def _filled(self, value: Value, pieces: Sequence[Element], runner: NodeRunner) -> Tensor:
-        fill = runner.node.taps.fill
+    def _tap(self, value: Value, place: int, taps: Taps) -> Element:
+        """The element that is read for element ``place``."""
+        read = taps.stand_in(place, self._end(value.name))
+        return None if read is None else self._element(value, read)
+
+    def _filled(self, value: Value, pieces: Sequence[Element], runner: NodeRunner, taps: Taps) -> Tensor:
         like = self._like(runner)
         return joined_elements(
-            filled_elements(pieces, value.layout, self.state.batch, 0.0 if fill is None else fill, like),
+            filled_elements(pieces, value.layout, self.state.batch, taps.constant, like),
             value.layout,
             self.state.batch,
         )
@@ -200,3 +223,8 @@ class _Chunk:
         return torch.empty(
             (), dtype=value.dtype, device=self.find(self.plan.weights[0]).device if self.plan.weights else None
         )
+
+
+def _stretch(taps: Taps, due: range) -> range:
+    """The elements from the first that some outputs read to the last."""
+    return range(taps.first(due.start), taps.index.last(due[-1]) + 1)

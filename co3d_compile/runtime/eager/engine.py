@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from co3d_compile.ops.flow import Taps
 from co3d_compile.plan.plan import Firing, Plan
 from co3d_compile.runtime.eager.kernels import Kernel, kernels_for
 from co3d_compile.runtime.eager.reuse import makes_new
@@ -25,7 +26,7 @@ class Ready:
     reads: tuple[tuple[str, tuple[int, ...]], ...]
     outputs: tuple[str, ...]
     element: int
-    rate: int
+    count: int
 
 
 class EagerEngine:
@@ -40,7 +41,8 @@ class EagerEngine:
         self._weights = [weights(name) for name in plan.weights]
         self._version = sum(weight._version for weight in self._weights)
         self.constants = static_results(plan, weights)
-        kernels = kernels_for(plan, self.constants)
+        kernels = self._kernels = kernels_for(plan, self.constants)
+        self._carried = {name for node in plan.nodes for name in node.carried}
         self._schedule = tuple(
             tuple(self._ready(f, kernels) for f in phase if f.node in kernels) for phase in plan.schedule
         )
@@ -64,7 +66,7 @@ class EagerEngine:
         reads = tuple(
             (name, tuple(-1 - back for back in backs)) for name, backs in zip(node.reads, firing.backs, strict=True)
         )
-        return Ready(kernel, reads, kernel.outputs, firing.element, self.plan.rate(node.outputs[0]))
+        return Ready(kernel, reads, kernel.outputs, firing.element, firing.count)
 
     def step(self, frames: Sequence[Element], state: State, watch: Watch | None = None) -> tuple[list[Emitted], State]:
         """Take one tick.
@@ -76,61 +78,78 @@ class EagerEngine:
         Returns:
             Per output the elements that come out, and the next state.
         """
-        turns, phase = divmod(state.tick, self.plan.period)
+        phase = state.tick % self.plan.period
         elements: dict[str, tuple[Element, ...]] = dict(state.histories)
         for place, name in self._due_inputs[phase]:
             elements[name] = (*elements.get(name, ()), frames[place])
         if watch is None and state.frames is None and state.tick >= self.plan.steady_tick:
             self._fire(self._schedule[phase], elements, state.batch)
         else:
-            self._fire_at_ends(phase, turns, elements, state, watch)
-        return self._emitted(phase, turns, elements), self._advanced(state, elements)
+            self._fire_at_ends(elements, state, watch)
+        return self._emitted(elements, state.tick), self._advanced(state, elements)
 
     def _fire(self, firings: Sequence[Ready], elements: dict[str, tuple[Element, ...]], batch: int) -> None:
         """In the middle of the video: everything that is read exists."""
         for firing in firings:
             taps = [[elements[name][place] for place in places] for name, places in firing.reads]
-            for name, result in zip(firing.outputs, firing.kernel.run(taps, batch), strict=True):
-                elements[name] = (*elements.get(name, ()), result)
-
-    def _fire_at_ends(
-        self, phase: int, turns: int, elements: dict[str, tuple[Element, ...]], state: State, watch: Watch | None
-    ) -> None:
-        """Near the ends: elements that the original does not have are None, and readers see their padding."""
-        for firing in self._schedule[phase]:
-            n = firing.element + turns * firing.rate
-            results: Sequence[Element] = (None,) * len(firing.outputs)
-            if self._exists(firing.outputs[0], n, state):
-                taps = [[elements[name][place] for place in places] for name, places in firing.reads]
-                length = self._source_length(firing, state)
-                results = firing.kernel.run_at_ends(taps, state.batch, n, length)
+            results = firing.kernel.run(taps, batch, firing.element, firing.count)
             for name, result in zip(firing.outputs, results, strict=True):
-                elements[name] = (*elements.get(name, ()), result)
-                if watch is not None and result is not None:
-                    watch(name, n, result)
+                elements[name] = (*elements.get(name, ()), *result)
+
+    def _fire_at_ends(self, elements: dict[str, tuple[Element, ...]], state: State, watch: Watch | None) -> None:
+        """Near the ends: elements that the original does not have are None, and readers see what stands for them."""
+        for place, kernel in self._kernels.items():
+            node = self.plan.nodes[place]
+            for n in self._due(kernel.outputs[0], state.tick):
+                results: Sequence[Sequence[Element]] = ((None,),) * len(kernel.outputs)
+                if self._exists(kernel.outputs[0], n, state):
+                    taps = [
+                        self._taps(name, taps, n, elements, state)
+                        for name, taps in zip(node.reads, node.taps, strict=True)
+                    ]
+                    results = kernel.run_at_ends(taps, state.batch, n, self._length_seen(node.reads[0], state))
+                for name, (result,) in zip(kernel.outputs, results, strict=True):
+                    elements[name] = (*elements.get(name, ()), result)
+                    if watch is not None and result is not None:
+                        watch(name, n, result)
+
+    def _taps(
+        self, name: str, taps: Taps, n: int, elements: dict[str, tuple[Element, ...]], state: State
+    ) -> list[Element]:
+        """What output n reads of a value; None where nothing stands for a missing element."""
+        there = elements.get(name, ())
+        newest = len(there) - 1
+        last = (n if name in self._carried else self._made(name, state.tick)) - 1
+        length = None if state.frames is None else self.plan.length(name, state.frames)
+        found: list[Element] = []
+        for place in taps.places(n):
+            read = taps.stand_in(place, length)
+            found.append(None if read is None else there[newest - (last - read)])
+        return found
+
+    def _due(self, name: str, tick: int) -> range:
+        return range(self._made(name, tick - 1), self._made(name, tick))
+
+    def _made(self, name: str, tick: int) -> int:
+        return self.plan.timing(name).clock.count_through(tick)
 
     def _exists(self, name: str, n: int, state: State) -> bool:
         return n >= 0 and (state.frames is None or n < self.plan.length(name, state.frames))
 
-    def _source_length(self, firing: Ready, state: State) -> int:
-        """Elements of the operand; before the end is known, those that exist by now."""
-        name = firing.reads[0][0]
-        if state.frames is None:
-            return self.plan.timing(name).clock.count_through(state.tick)
-        return self.plan.length(name, state.frames)
+    def _length_seen(self, name: str, state: State) -> int:
+        """Elements of a value; before the end is known, those that exist by now."""
+        return self._made(name, state.tick) if state.frames is None else self.plan.length(name, state.frames)
 
-    def _emitted(self, phase: int, turns: int, elements: dict[str, tuple[Element, ...]]) -> list[Emitted]:
+    def _emitted(self, elements: dict[str, tuple[Element, ...]], tick: int) -> list[Emitted]:
         emitted: list[Emitted] = []
         for output in self.plan.outputs:
-            clock = self.plan.timing(output.value).clock
-            rate = self.plan.rate(output.value)
-            due = range(clock.count_through(phase - 1), clock.count_through(phase))
+            due = self._due(output.value, tick)
             made = elements.get(output.value, ())
             fresh = made[len(made) - len(due) :]
             if output.value in self._shared_outputs:
                 # the user may write to what comes out; the state must not see it
                 fresh = tuple(None if element is None else element.clone() for element in fresh)
-            emitted.append([(n + turns * rate, e) for n, e in zip(due, fresh, strict=True) if e is not None])
+            emitted.append([(n, e) for n, e in zip(due, fresh, strict=True) if e is not None])
         return emitted
 
     def _advanced(self, state: State, elements: dict[str, tuple[Element, ...]]) -> State:

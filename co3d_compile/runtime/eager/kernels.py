@@ -18,20 +18,24 @@ from co3d_compile.runtime.runner import Lookup, NodeRunner
 from co3d_compile.runtime.state import Element
 
 Taps = Sequence[Sequence[Element]]
+"""Per operand the elements read, oldest first."""
+
+Made = Sequence[Sequence[Tensor]]
+"""Per output the elements made."""
 
 
 class Kernel(Protocol):
-    """One element of a node's outputs from the taps of its operands."""
+    """Elements of a node's outputs from the taps of its operands."""
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """The values that it makes."""
 
-    def run(self, taps: Taps, batch: int) -> tuple[Tensor, ...]:
-        """Every tap exists."""
+    def run(self, taps: Taps, batch: int, n: int, count: int) -> Made:
+        """Every tap exists. ``n``: the first output made; ``count``: how many."""
 
-    def run_at_ends(self, taps: Taps, batch: int, n: int, length: int) -> tuple[Tensor, ...]:
-        """Taps beyond the ends are None. ``n``: the output's element; ``length``: elements of the operand."""
+    def run_at_ends(self, taps: Taps, batch: int, n: int, length: int) -> Made:
+        """One element; taps beyond the ends are None. ``length``: elements of the first operand."""
 
 
 class OperatorKernel:
@@ -42,11 +46,11 @@ class OperatorKernel:
         self._runner = runner
         self._like = like
 
-    def run(self, taps: Taps, batch: int) -> tuple[Tensor, ...]:
-        return self._runner.run_one(taps, batch, self._like)
+    def run(self, taps: Taps, batch: int, n: int, count: int) -> Made:
+        return self._runner.run_taps(taps, batch, self._like, n, count)
 
-    def run_at_ends(self, taps: Taps, batch: int, n: int, length: int) -> tuple[Tensor, ...]:
-        return _shared(self._runner, self.run(taps, batch), n, length)
+    def run_at_ends(self, taps: Taps, batch: int, n: int, length: int) -> Made:
+        return _shared(self._runner, self.run(taps, batch, n, 1), n, length)
 
 
 class StepKernel:
@@ -58,15 +62,14 @@ class StepKernel:
         self._step = step
         self._like = like
 
-    def run(self, taps: Taps, batch: int) -> tuple[Tensor, ...]:
-        return (self._step(taps[0]),)
+    def run(self, taps: Taps, batch: int, n: int, count: int) -> Made:
+        return ((self._step(taps[0]),),)
 
-    def run_at_ends(self, taps: Taps, batch: int, n: int, length: int) -> tuple[Tensor, ...]:
+    def run_at_ends(self, taps: Taps, batch: int, n: int, length: int) -> Made:
         elements = list(taps[0])
         if all(element is None for element in elements):
-            fill = self._runner.node.taps.fill
-            elements[0] = filled_element(self._runner.reads, batch, 0.0 if fill is None else fill, self._like)
-        return _shared(self._runner, (self._step(elements),), n, length)
+            elements[0] = filled_element(self._runner.reads, batch, self._runner.node.reading.constant, self._like)
+        return _shared(self._runner, ((self._step(elements),),), n, length)
 
 
 class CallKernel:
@@ -88,16 +91,16 @@ class CallKernel:
             if isinstance(given[name], ValueRef) and given[name].name in node.reads
         ]
 
-    def run(self, taps: Taps, batch: int) -> tuple[Tensor, ...]:
+    def run(self, taps: Taps, batch: int, n: int, count: int) -> Made:
         arguments = list(self._template)
         for place, operand in self._slots:
             tap = taps[operand][0]
             arguments[place] = tap
         result = self._call(*arguments, **self._keywords)
-        return tuple(result) if isinstance(result, (tuple, list)) else (result,)
+        return [(one,) for one in result] if isinstance(result, (tuple, list)) else ((result,),)
 
-    def run_at_ends(self, taps: Taps, batch: int, n: int, length: int) -> tuple[Tensor, ...]:
-        return self.run(taps, batch)
+    def run_at_ends(self, taps: Taps, batch: int, n: int, length: int) -> Made:
+        return self.run(taps, batch, n, 1)
 
 
 def kernels_for(plan: Plan, constants: Lookup) -> dict[int, Kernel]:
@@ -125,7 +128,7 @@ def _step_kernel(runner: NodeRunner, norm: PlanNode | None, constants: Lookup, l
     arguments = {name: _constant(value, constants) for name, value in node.arguments.items()}
     if norm is not None:
         arguments |= folded_weights(node, norm, constants)
-    step = None if rule is None else rule.stepper(arguments, runner.reads, node.taps)
+    step = None if rule is None else rule.stepper(arguments, runner.reads, node.reading)
     return None if step is None else StepKernel(runner, step, (norm or node).outputs, like)
 
 
@@ -137,16 +140,16 @@ def _call_kernel(runner: NodeRunner, constants: Lookup, reused: str | None, like
         isinstance(value, list) and value and _is_reference(value[0]) for value in runner.node.arguments.values()
     )
     node = runner.node
-    single = node.way is Way.ALONE or (node.way is Way.GATE and node.taps == ONE)
+    single = node.way in (Way.ALONE, Way.GATE) and all(taps == ONE for taps in node.taps)
     if single and unchanged and not listed and runner.takes_operands_as_they_are:
         return CallKernel(runner.node, constants, reused)
     return OperatorKernel(runner, like)
 
 
-def _shared(runner: NodeRunner, outputs: tuple[Tensor, ...], n: int, length: int) -> tuple[Tensor, ...]:
+def _shared(runner: NodeRunner, made: Made, n: int, length: int) -> Made:
     """Averages near the ends are divided by the taps that count there."""
-    share = runner.node.taps.share(n, length)
-    return outputs if share == 1.0 else tuple(output * share for output in outputs)
+    share = runner.node.reading.share(n, length)
+    return made if share == 1.0 else [[element * share for element in elements] for elements in made]
 
 
 def _constant(value: Any, constants: Lookup) -> Any:
