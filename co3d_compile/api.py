@@ -21,6 +21,8 @@ from co3d_compile.plan.plan import Plan
 from co3d_compile.runtime.weights import Weights
 
 Start = Literal["zeros", "valid", "replicate"]
+Rate = Literal["native", "dense"]
+RATES: tuple[str, ...] = ("native", "dense")
 STARTS: tuple[str, ...] = ("zeros", "valid", "replicate")
 
 
@@ -29,6 +31,7 @@ def compile(
     clip: ClipArgument,
     *,
     window: int | None = None,
+    rate: Rate = "native",
     start: Start = "zeros",
     policy: Mapping[str, GatePolicy] | None = None,
     strict: bool = False,
@@ -41,6 +44,8 @@ def compile(
         clip: an example input as the model takes it, or its shape: a tensor, a tuple of tensors for several
             arguments, a list of tensors for one argument that is a list.
         window: elements that a pool over the whole clip takes together in the stream; None: as many as in the clip.
+        rate: an output as often as the strided network gives one (``native``), or at every frame, equal to the
+            original on windows that start at every frame (``dense``).
         start: what stands before the first frame: the original's padding (``zeros``), nothing, so that outputs that
             have seen padding are held back (``valid``), or a still video of the first frame (``replicate``).
         policy: how gates on the whole clip are made, by pattern of module path: ``frame`` (default) or ``window``.
@@ -56,11 +61,13 @@ def compile(
     """
     if start not in STARTS:
         raise InputError(f"start is {start!r}\n  try: one of {', '.join(STARTS)}")
+    if rate not in RATES:
+        raise InputError(f"rate is {rate!r}\n  try: one of {', '.join(RATES)}")
     if window is not None and window < 1:
         raise InputError(f"window is {window}\n  try: a number of elements from 1 up")
     dtype, device = _dtype_and_device(model)
     program = capture(model, read_clip(clip, dtype, device), time_axis)
-    plan = compile_program(program, window=window, policy=policy, start=start)
+    plan = compile_program(program, window=window, policy=policy, start=start, dense=rate == "dense")
     if strict:
         _require_exact(plan)
     weights = Weights({**program.state, **program.tensors}, trainable=program.trainable, kept=frozenset(program.state))

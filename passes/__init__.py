@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from co3d_compile.passes.gates import GatePolicy, resolve_gates
 from co3d_compile.passes.idioms import fuse_idioms
 from co3d_compile.passes.lowering import lower
-from co3d_compile.passes.propagation import propagate_time
+from co3d_compile.passes.propagation import Choices, propagate_time, smallest_window
 from co3d_compile.passes.separation import separate_pools
+from co3d_compile.passes.thinning import thinned_windows
 from co3d_compile.plan.plan import Plan
 from co3d_compile.program.program import Program
 
@@ -19,12 +21,14 @@ def compile_program(
     window: int | None = None,
     policy: Mapping[str, GatePolicy] | None = None,
     start: str = "zeros",
+    dense: bool = False,
 ) -> Plan:
     """All passes in order.
 
     Args:
         window: width of resizable windows over time; None takes the clip's.
         policy: gate policies by module path pattern.
+        dense: an answer at every frame, also where the network is strided.
 
     Raises:
         UnsupportedError: operations that cannot be streamed.
@@ -32,6 +36,8 @@ def compile_program(
     """
     program = fuse_idioms(program)
     gates = resolve_gates(program, policy or {})
-    program = separate_pools(propagate_time(program, gates, window=window))
-    program = propagate_time(program, gates, window=window)
-    return lower(program, start=start)
+    choices = Choices(gates, window, smallest_window(program), dense)
+    program = separate_pools(propagate_time(program, choices))
+    program = propagate_time(program, choices)
+    program = propagate_time(program, replace(choices, every=thinned_windows(program)))
+    return lower(program, start=start, dense=dense)

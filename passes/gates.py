@@ -10,7 +10,7 @@ from torch import fx
 
 from co3d_compile.errors import InputError
 from co3d_compile.ops.flow import Way
-from co3d_compile.passes.propagation import Gate, propagate_time
+from co3d_compile.passes.propagation import Choices, Gate, propagate_time
 from co3d_compile.program.program import Program, call_of, facts_of, flow_of, is_getitem, path_of
 
 GatePolicy = Literal["frame", "window"]
@@ -29,7 +29,7 @@ def resolve_gates(program: Program, policy: Mapping[str, GatePolicy]) -> dict[st
         InputError: a policy's name is unknown, or its pattern matches no gate.
     """
     gates: dict[str, Gate] = {}
-    while found := _new_gates(propagate_time(program, gates), gates):
+    while found := _new_gates(propagate_time(program, Choices(gates)), gates):
         gates |= {node.name: _gate(node, policy) for node in found}
     _require_all_used(program, gates, policy)
     return gates

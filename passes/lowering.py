@@ -28,7 +28,7 @@ from co3d_compile.program.program import (
 from co3d_compile.structure import structure_of
 
 
-def lower(program: Program, *, start: str) -> Plan:
+def lower(program: Program, *, start: str, dense: bool) -> Plan:
     """The plan of an annotated program: aligned, with histories and schedule."""
     values = {value.name: value for node in program.graph.nodes for value in _values(node)}
     statics = tuple(_plan_node(node) for node in program.calls if not facts_of(node).streams)
@@ -38,7 +38,8 @@ def lower(program: Program, *, start: str) -> Plan:
     return Plan(
         period=period,
         inputs=tuple(
-            PlanInput(given.name, given.shape, given.dtype, given.time_axis, given.rate) for given in program.inputs
+            PlanInput(given.name, given.shape, given.dtype, given.time_axis, *_pace(given.rate, dense))
+            for given in program.inputs
         ),
         values=values,
         statics=statics,
@@ -51,6 +52,11 @@ def lower(program: Program, *, start: str) -> Plan:
         start=start,
         fixed_batch=_fixed_batch(program),
     )
+
+
+def _pace(rate: int, dense: bool) -> tuple[int, int]:
+    """Ticks from frame to frame, and frames from one that a clip takes to the next."""
+    return (1, rate) if dense else (rate, 1)
 
 
 def value_name(node: fx.Node) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from torch import fx
 
@@ -14,6 +14,7 @@ from co3d_compile.layout import Dim, Layout, Mark, constant_layout
 from co3d_compile.ops.flow import Flow, Way, frame_gate, window_gate
 from co3d_compile.ops.operation import Call, Facts, Operation, Refused
 from co3d_compile.ops.table import rule_for
+from co3d_compile.passes.rates import aligned_windows, dense_flow, meet
 from co3d_compile.program.program import (
     ClipInput,
     Program,
@@ -21,6 +22,7 @@ from co3d_compile.program.program import (
     call_of,
     dtypes_of,
     facts_of,
+    flow_of,
     is_getitem,
     item_of,
     path_of,
@@ -38,7 +40,26 @@ class Gate:
     width: int
 
 
-def propagate_time(program: Program, gates: Mapping[str, Gate], *, window: int | None = None) -> Program:
+@dataclass(frozen=True)
+class Choices:
+    """What the user or an earlier analysis decided.
+
+    Attributes:
+        gates: by name of their collapse.
+        window: width of the smallest of the resizable windows over time; None takes the clip's.
+        smallest: width of the smallest of them in the clip; the others keep their ratio to it.
+        dense: a window of the strided network at every frame.
+        every: by name of a collapse, that its windows start at every so many elements; 1 where it is missing.
+    """
+
+    gates: Mapping[str, Gate] = field(default_factory=dict)
+    window: int | None = None
+    smallest: int = 1
+    dense: bool = False
+    every: Mapping[str, int] = field(default_factory=dict)
+
+
+def propagate_time(program: Program, choices: Choices) -> Program:
     """Annotate every node with ``facts`` and ``flow``.
 
     Law: no value changes; equal programs get equal facts.
@@ -52,23 +73,23 @@ def propagate_time(program: Program, gates: Mapping[str, Gate], *, window: int |
     for node in program.graph.nodes:
         match node.op:
             case "placeholder":
-                node.meta["facts"] = (_input_facts(inputs[node.name]),)
+                node.meta["facts"] = (_input_facts(inputs[node.name], choices.dense),)
             case "get_attr":
                 node.meta["facts"] = (Facts(constant_layout(shapes_of(node)[0]), dtypes_of(node)[0]),)
             case "call_function":
-                _annotate(node, gates, window, refusals)
+                _annotate(node, choices, refusals)
     if refusals:
         raise UnsupportedError(refusals)
     return program
 
 
-def _meet(call: Call, flow: Flow) -> bool:
-    """All operands' elements are read at one rate."""
-    read = [(facts.timing, flow.taps_of(place).index.last) for place, facts in enumerate(call.streaming)]
-    return len({timing.clock.rate * last.rate for timing, last in read if timing is not None}) <= 1
+def smallest_window(program: Program) -> int:
+    """Width of the smallest window whose width a user may set; 1 if there is none."""
+    flows = [flow_of(node) for node in program.calls]
+    return min((flow.taps.count for flow in flows if flow.way is Way.COLLAPSE and flow.resizable), default=1)
 
 
-def _input_facts(given: ClipInput) -> Facts:
+def _input_facts(given: ClipInput, dense: bool) -> Facts:
     marks: list[Dim] = [(size,) for size in given.shape]
     marks[given.time_axis] = (Mark.TIME,)
     batch = None if len(given.shape) < 3 else (1 if given.time_axis == 0 else 0)
@@ -77,23 +98,24 @@ def _input_facts(given: ClipInput) -> Facts:
     if batch is not None:
         marks[batch] = (Mark.BATCH,)
     layout = Layout(tuple(marks), given.shape[given.time_axis], 1 if batch is None else given.shape[batch])
-    return Facts(layout, given.dtype, input_timing(given.rate))
+    timing = input_timing(1, given.rate) if dense else input_timing(given.rate)
+    return Facts(layout, given.dtype, timing)
 
 
-def _annotate(node: fx.Node, gates: Mapping[str, Gate], window: int | None, refusals: list[Refusal]) -> None:
+def _annotate(node: fx.Node, choices: Choices, refusals: list[Refusal]) -> None:
     try:
         if is_getitem(node):
             source, place = item_of(node)
             node.meta["facts"] = (source.meta["facts"][place],)
         else:
-            _annotate_call(node, gates, window)
+            _annotate_call(node, choices)
     except Refused as refused:
         refusals.append(Refusal(path_of(node), _plain_name(node), refused.reason, refused.hint))
         node.meta["facts"] = _stand_in(node)
         node.meta["flow"] = Flow(Way.ALONE, tuple(facts.layout for facts in node.meta["facts"]))
 
 
-def _annotate_call(node: fx.Node, gates: Mapping[str, Gate], window: int | None) -> None:
+def _annotate_call(node: fx.Node, choices: Choices) -> None:
     rule = rule_for(target_name(node))
     call = call_of(node)
     if not call.streaming and (rule is None or call.operands):
@@ -103,10 +125,14 @@ def _annotate_call(node: fx.Node, gates: Mapping[str, Gate], window: int | None)
         return
     if rule is None:
         raise Refused("no rule for this operation", "write one (docs/adding-an-operation.md), or avoid it")
-    flow = _with_policy(node, rule.flow(_solid(call, rule)), gates, window)
-    if not _meet(call, flow):
+    flow = _with_choices(node, rule.flow(_solid(call, rule)), choices)
+    flow = aligned_windows(call, flow)
+    if not meet(call, flow):
         _raise_rates(node)
-    timing = _output_timing(call, flow)
+    grid = 1
+    if choices.dense:
+        flow, grid = dense_flow(call, flow)
+    timing = _output_timing(call, flow, grid)
     node.meta["flow"] = flow
     node.meta["facts"] = tuple(
         Facts(layout, dtype, timing) for layout, dtype in zip(flow.layouts, dtypes_of(node), strict=True)
@@ -127,17 +153,32 @@ def _written_out(value: object) -> object:
     return value
 
 
-def _with_policy(node: fx.Node, flow: Flow, gates: Mapping[str, Gate], window: int | None) -> Flow:
-    gate = gates.get(node.name)
+def _with_choices(node: fx.Node, flow: Flow, choices: Choices) -> Flow:
+    gate = choices.gates.get(node.name)
     if gate is not None:
         layouts = _gate_layouts(node, flow)
         make = frame_gate if gate.policy == "frame" else window_gate
         return make(flow, layouts, gate.width)
     if flow.taps.count == 1:
         return replace(flow, resizable=False)
-    if window is not None and flow.resizable:
-        return replace(flow, taps=replace(flow.taps, index=sliding_map(window), count=window))
-    return flow
+    if flow.way is not Way.COLLAPSE or flow.each:
+        return flow
+    width = _resized(flow.taps.count, choices) if flow.resizable else flow.taps.count
+    return replace(
+        flow, taps=replace(flow.taps, index=sliding_map(width, choices.every.get(node.name, 1)), count=width)
+    )
+
+
+def _resized(width: int, choices: Choices) -> int:
+    """The window's width: pathways at several rates keep looking at the same frames."""
+    if choices.window is None:
+        return width
+    if (width * choices.window) % choices.smallest:
+        raise Refused(
+            f"windows of {width} and {choices.smallest} elements cannot keep their ratio at one of {choices.window}",
+            f"a window that is a multiple of {choices.smallest}",
+        )
+    return width * choices.window // choices.smallest
 
 
 def _gate_layouts(node: fx.Node, flow: Flow) -> tuple[Layout, ...]:
@@ -156,10 +197,10 @@ def _gate_layouts(node: fx.Node, flow: Flow) -> tuple[Layout, ...]:
     )
 
 
-def _output_timing(call: Call, flow: Flow) -> Timing | None:
+def _output_timing(call: Call, flow: Flow, grid: int) -> Timing | None:
     read = [(facts.timing, flow.taps_of(place)) for place, facts in enumerate(call.streaming)]
     readings = [Reading(timing, taps.index, taps.awaits) for timing, taps in read if timing is not None]
-    return timing_after(readings) if readings else None
+    return timing_after(readings, grid) if readings else None
 
 
 def _raise_rates(node: fx.Node) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from co3d_compile.clock.periodic import IDENTITY, Periodic, affine, floor_ratio, maximum, minimum
 
@@ -49,9 +50,25 @@ def pad_map(before: int, after: int) -> IndexMap:
     return IndexMap(shift, shift, affine(1, before + after))
 
 
-def sliding_map(width: int) -> IndexMap:
-    """The window of ``width`` elements that starts at n."""
-    return IndexMap(IDENTITY, affine(1, width - 1), affine(1, 1 - width))
+def sliding_map(width: int, every: int = 1) -> IndexMap:
+    """The windows of ``width`` elements that start at every so many."""
+    return IndexMap(affine(every, 0), affine(every, width - 1), floor_ratio(every - width, every))
+
+
+def every_map(stride: int) -> IndexMap:
+    """Every ``stride``-th element, from the first."""
+    index = affine(stride, 0)
+    return IndexMap(index, index, floor_ratio(stride - 1, stride))
+
+
+def dense_map(index: IndexMap, grid: int) -> IndexMap:
+    """The map on a stream whose windows start at every element, and have one element of it in ``grid``.
+
+    Strides go: a window of the strided network starts at each element (design.md, section 5). The index map's first
+    and last must be affine.
+    """
+    missing = (index.length.count_through(0) - 1) * grid
+    return IndexMap(affine(1, index.first(0) * grid), affine(1, index.last(0) * grid), affine(1, -missing))
 
 
 def trailing_map(width: int) -> IndexMap:
@@ -68,12 +85,15 @@ class Timing:
         lo: element to the first input frame it depends on.
         hi: element to the last input frame it depends on.
         length: frames of video to number of elements (below zero: none).
+        grid: elements from one element of a window to the next: more than one at a dense rate, where the strided
+            network's elements are one in so many.
     """
 
     clock: Periodic
     lo: Periodic
     hi: Periodic
     length: Periodic
+    grid: int = 1
 
     @property
     def stride(self) -> int:
@@ -100,15 +120,20 @@ class Timing:
         """The tick of the first element that depends on no padding before the video."""
         return self.clock(max(0, self.lo.count_through(-1)))
 
+    @property
+    def pace(self) -> Fraction:
+        """Ticks from one element of a window to the next, on average."""
+        return self.clock.rate * self.grid
+
     def count(self, frames: int) -> int:
         """Elements of a video of so many frames."""
         return max(0, self.length(frames))
 
 
-def input_timing(rate: int = 1) -> Timing:
-    """An input that has a frame at every ``rate``-th tick."""
+def input_timing(rate: int = 1, grid: int = 1) -> Timing:
+    """An input that has a frame at every ``rate``-th tick, of which a clip takes one in ``grid``."""
     ticks = affine(rate, 0)
-    return Timing(ticks, ticks, ticks, floor_ratio(rate - 1, rate))
+    return Timing(ticks, ticks, ticks, floor_ratio(rate - 1, rate), grid)
 
 
 @dataclass(frozen=True)
@@ -135,7 +160,7 @@ class Reading:
         return read if self.awaits is None else read.at_least(of_input(self.awaits))
 
 
-def timing_after(readings: Sequence[Reading]) -> Timing:
+def timing_after(readings: Sequence[Reading], grid: int = 1) -> Timing:
     """The timing of an output from those of its inputs: e, hi are maxima, lo and length minima.
 
     The elements that are read must come at one rate.
@@ -147,6 +172,7 @@ def timing_after(readings: Sequence[Reading]) -> Timing:
         lo=minimum(tuple(reading.timing.lo.after(reading.index.first) for reading in readings)),
         hi=maximum(tuple(reading.hi for reading in readings)),
         length=length,
+        grid=grid,
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from co3d_compile.clock.periodic import IDENTITY, Periodic, affine
-from co3d_compile.clock.timing import SAME, IndexMap, sliding_map, trailing_map, window_map
+from co3d_compile.clock.timing import SAME, IndexMap, dense_map, sliding_map, trailing_map, window_map
 from co3d_compile.layout import Layout
 
 
@@ -48,6 +48,7 @@ class Taps:
     Attributes:
         dilation: elements from tap to tap, as the operator's arguments have it.
         grid: elements of the stream from one element of a window to the next (more than one at a dense rate).
+        apart: outputs of the stream from one to the next that a run of the operator makes (likewise).
         fill: what stands for an element before the first or after the last.
         awaits: the element that the first output waits for, whatever the index map says (a reflection at the start).
         reach: how much further back than the taps a stand-in may lie.
@@ -63,6 +64,7 @@ class Taps:
     count: int = 1
     dilation: int = 1
     grid: int = 1
+    apart: int = 1
     fill: Fill = None
     awaits: int | None = None
     reach: int = 0
@@ -102,15 +104,17 @@ class Taps:
         """
         if place >= 0 and (length is None or place < length):
             return place
-        last = None if length is None else length - 1
+        edge = place % self.grid
+        if place >= 0 and length is not None:
+            edge = length - 1 - (length - 1 - place) % self.grid
         match self.fill:
             case Absent.EDGE:
-                return _existing(max(0, place) if last is None else min(max(0, place), last), last)
+                found = edge
             case Absent.REFLECTION:
-                mirrored = -place if place < 0 or last is None else 2 * last - place
-                return _existing(mirrored, last)
+                found = 2 * edge - place
             case _:
                 return None
+        return found if found >= 0 and (length is None or found < length) else None
 
     def share(self, n: int, length: int) -> float:
         """``count`` over the number of taps that output n is divided by, for an input of ``length`` elements."""
@@ -120,9 +124,25 @@ class Taps:
         counted = sum(-before * self.grid <= place < length + after * self.grid for place in self.places(n))
         return self.count / counted
 
+    @property
+    def is_affine(self) -> bool:
+        return self.index.first.is_affine and self.index.last.is_affine and self.produces is None
 
-def _existing(place: int, last: int | None) -> int | None:
-    return place if place >= 0 and (last is None or place <= last) else None
+    @property
+    def stride(self) -> int:
+        """Elements from one output to the next."""
+        return int(self.index.last.rate)
+
+    def dense(self, grid: int) -> Taps:
+        """The same taps for every phase of a strided network at once (design.md, section 5: a stride becomes dilation).
+
+        Args:
+            grid: elements of the input from one element of a window to the next.
+        """
+        awaits = None if self.awaits is None else (self.awaits + 1) * grid - 1
+        apart = 1 if (self.count, self.stride) == (1, 1) else grid * self.stride
+        index = dense_map(self.index, grid)
+        return replace(self, index=index, grid=grid, apart=apart, awaits=awaits, reach=self.reach * grid)
 
 
 ONE = Taps()

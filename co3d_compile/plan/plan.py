@@ -109,13 +109,25 @@ class Firing:
 
 @dataclass(frozen=True)
 class PlanInput:
-    """One input: ``shape`` is that of the example clip, ``rate`` the ticks between two of its frames."""
+    """One input.
+
+    Attributes:
+        shape: of the example clip.
+        rate: ticks between two of its frames.
+        grid: frames from one that a clip takes to the next (a slow pathway at a dense rate).
+    """
 
     value: str
     shape: tuple[int, ...]
     dtype: torch.dtype
     time_axis: int
     rate: int
+    grid: int = 1
+
+    @property
+    def clip_ticks(self) -> int:
+        """Ticks that the example clip spans."""
+        return self.shape[self.time_axis] * self.rate * self.grid
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,9 @@ class Formulas:
 
     def _latest(self, node: PlanNode, of: Callable[[str], sympy.Expr]) -> sympy.Expr:
         """The largest of a time of the elements that the first output reads last."""
-        place = WINDOW - 1 if node.resizable else sympy.Integer(node.reading.index.last(0))
+        place = sympy.Integer(node.reading.index.last(0))
+        if node.resizable:
+            place = (WINDOW * (node.reading.count // self._smallest_window) - 1) * node.reading.grid
         return sympy.Max(*(of(name) + self._plan.timing(name).stride * place for name in node.reads))
 
     def _history(self, value: Value) -> sympy.Expr:
@@ -108,6 +110,11 @@ class Formulas:
             return sympy.Integer(kept_for(source, taps, reader, self._plan.period))
         waited = (self.delay(made) - self.delay(value)) / source.stride
         return sympy.ceiling(waited) - taps.index.first(0)
+
+    @cached_property
+    def _smallest_window(self) -> int:
+        """Of pathways at several rates, W counts the elements of the slowest; windows of the others are multiples."""
+        return min(node.reading.count for node in self._plan.nodes if node.resizable)
 
     @cached_property
     def _readers(self) -> Mapping[str, list[PlanNode]]:

@@ -19,7 +19,7 @@ def read_video(plan: Plan, video: Any, begin: int = 0) -> tuple[list[Tensor], in
     Raises:
         FrameError: their number, a shape or a dtype is not what the network takes, or their lengths do not fit.
     """
-    tensors = [leaf for leaf in pytree.tree_leaves(video) if isinstance(leaf, Tensor)]
+    tensors = _per_input(plan, video, begin)
     if len(tensors) != len(plan.inputs):
         raise FrameError(f"the network takes {len(plan.inputs)} video(s), not {len(tensors)}\n  try: one per input")
     batch = _batch_of(plan, tensors)
@@ -34,6 +34,19 @@ def read_video(plan: Plan, video: Any, begin: int = 0) -> tuple[list[Tensor], in
                 "  try: take all inputs from one video"
             )
     return tensors, batch
+
+
+def _per_input(plan: Plan, video: Any, begin: int) -> list[Tensor]:
+    """A tensor for each input; of one video for several, a slow pathway takes every so many frames."""
+    if not isinstance(video, Tensor):
+        return [leaf for leaf in pytree.tree_leaves(video) if isinstance(leaf, Tensor)]
+    if len(plan.inputs) == 1:
+        return [video]
+    return [_every(video, one.time_axis, one.rate, -begin % one.rate) for one in plan.inputs]
+
+
+def _every(video: Tensor, axis: int, rate: int, first: int) -> Tensor:
+    return video[(slice(None),) * axis + (slice(first, None, rate),)]
 
 
 def ticks_of(plan: Plan, tensors: Sequence[Tensor]) -> int:

@@ -9,10 +9,9 @@ from math import inf
 import torch
 from torch import Tensor
 
-from co3d_compile.plan.plan import Value
+from co3d_compile.plan.plan import Plan, Value, timing_of
 from co3d_compile.runtime.frames import read_frames
 from co3d_compile.runtime.module import StreamingModule
-from co3d_compile.runtime.start import last_tick
 from co3d_compile.runtime.state import State
 from co3d_compile.verification.result import Comparison
 
@@ -39,12 +38,18 @@ def stream_elements(network: StreamingModule, video: Sequence[Tensor], frames: i
     plan = network.plan
     state = network.initial_state(plan.values[plan.inputs[0].value].layout.batch)
     nothing: list[Tensor | None] = [None] * len(plan.inputs)
-    while state.tick <= max(frames - 1, last_tick(plan, frames)):
+    while state.tick <= max(frames - 1, _last_tick(plan, frames)):
         if state.tick == frames:
             state = network.end(state)
         due = _frames_at(network, video, state) if 0 <= state.tick < frames else nothing
         _, state = network.engine.step(due, state, watch)
     return elements
+
+
+def _last_tick(plan: Plan, frames: int) -> int:
+    """The tick of the last element of any value: windows that start at every so many may not need it."""
+    timings = [value.timing for value in plan.values.values() if value.timing is not None]
+    return max(timing.clock(timing.count(frames) - 1) for timing in timings if timing.count(frames))
 
 
 def _frames_at(network: StreamingModule, video: Sequence[Tensor], state: State) -> Sequence[Tensor | None]:
@@ -61,6 +66,7 @@ class Tally:
 
     def __init__(self, value: Value, against: str) -> None:
         self._value = value
+        self._grid = timing_of(value).grid
         self._against = against
         self._seen: set[int] = set()
         self._wanted: set[int] = set()
@@ -75,9 +81,9 @@ class Tally:
         return len(self._wanted)
 
     def compare(self, n: int, original: Tensor, streamed: Tensor | None) -> None:
-        """One element, in the order of their numbers."""
+        """One element, phase by phase in the order of their numbers."""
         self._wanted.add(n)
-        if self._previous is not None and self._previous[0] == n - 1:
+        if self._previous is not None and self._previous[0] == n - self._grid:
             self._movement = max(self._movement, _distance(original, self._previous[1]))
         self._previous = (n, original)
         finite = original[original.isfinite()]

@@ -105,11 +105,9 @@ class Oracle:
     def _slice(self, whole: Tensor, name: str, first_tick: int, ticks: int) -> Replacement:
         value = self._plan.values[name]
         assert value.timing is not None
-        count = value.timing.count(ticks)
+        count = -(-value.timing.count(ticks) // value.timing.grid)
         # a branch that other outputs read may have fewer elements here; what it gives then is not compared
-        first = min(
-            int(first_tick / value.timing.clock.rate), block_length(whole, value.layout, value.layout.batch) - count
-        )
+        first = min(int(first_tick / value.timing.pace), block_length(whole, value.layout, value.layout.batch) - count)
 
         def replace(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             part = part_of_block(whole, value.layout, value.layout.batch, first, count)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import lcm
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,6 @@ from co3d_compile.plan.plan import Plan
 from co3d_compile.program.interpret import run_graph
 from co3d_compile.program.program import Program
 from co3d_compile.runtime.module import StreamingModule
-from co3d_compile.runtime.videos import part_of_video
 from co3d_compile.verification.comparing import Elements, Tally, stream_elements
 from co3d_compile.verification.matching import match_calls
 from co3d_compile.verification.oracle import Oracle, Record, elements_of, poisoned
@@ -43,7 +43,7 @@ def verify(network: StreamingModule, model: Original, *, frames: int | None = No
     """
     plan = network.plan
     ticks = window_ticks(plan)
-    frames = ticks + 2 * plan.period + 1 if frames is None else frames
+    frames = ticks + 2 * plan.period * _phases(plan) + 1 if frames is None else frames
     if frames < ticks:
         raise InputError(f"a video of {frames} frames is shorter than the window of {ticks}\n  try: more frames")
     if not isinstance(model, nn.Module):
@@ -63,7 +63,7 @@ def _may_be_rounding(result: Verification) -> bool:
 
 def window_ticks(plan: Plan) -> int:
     """Ticks of a clip that gives every window over time the elements that the stream takes together."""
-    clip = max(one.shape[one.time_axis] * one.rate for one in plan.inputs)
+    clip = max(one.clip_ticks for one in plan.inputs)
     for node in plan.nodes:
         source = plan.values[node.reads[0]]
         if node.way is Way.COLLAPSE:
@@ -79,8 +79,9 @@ class _Trial:
     Attributes:
         record: the original's tensors on the whole video.
         streamed: the network's elements on the same frames.
-        video: what both saw.
+        video: what the original saw: at a dense rate, from frame ``phase`` on, what the strided network takes of it.
         ticks: of a clip on which the original's windows are replayed.
+        phase: the first frame that the original saw; 0 but at a dense rate.
     """
 
     plan: Plan
@@ -90,32 +91,54 @@ class _Trial:
     frames: int
     video: Sequence[Tensor]
     ticks: int
+    phase: int
 
     @property
     def remark(self) -> str:
         return GATED if self.oracle.gates.joins else ""
 
+    def number(self, name: str, n: int) -> int:
+        """The stream's number of the original's element n."""
+        return self.phase + n * self.plan.timing(name).grid
+
+    def compares(self, name: str, number: int) -> bool:
+        """The original saw the same frames: before a later phase, the stream saw frames, the original its padding."""
+        return self.phase == 0 or self.plan.timing(name).lo(number) >= self.phase
+
 
 def _verified(network: StreamingModule, model: Original, frames: int, seed: int) -> Verification:
     plan = network.plan
     device = next(iter(network.weights.state_dict().values()), torch.empty(())).device
-    clip_ticks = max(one.shape[one.time_axis] * one.rate for one in plan.inputs)
+    clip_ticks = max(one.clip_ticks for one in plan.inputs)
     sample = wandering_video(plan, clip_ticks, seed + 1, device)
+    sample = _strided(plan, sample, 0)
     program = _traced(plan, model, sample)
     run = _running(model, program)
     oracle = Oracle(plan, program, match_calls(program, run, sample), run)
     video = wandering_video(plan, frames, seed, device)
-    trial = _Trial(
-        plan=plan,
-        oracle=oracle,
-        record=oracle.record(video),
-        streamed=stream_elements(network, video, frames),
-        frames=frames,
-        video=video,
-        ticks=window_ticks(plan),
-    )
-    tallies = _whole_tallies(trial) | _window_tallies(trial)
-    return _result(trial, tallies, [*_notes(trial, tallies), *_tick_notes(trial, video)])
+    streamed = stream_elements(network, video, frames)
+    tallies: dict[str, Tally] = {}
+    notes: list[str] = []
+    for phase in range(_phases(plan)):
+        seen = _strided(plan, video, phase)
+        trial = _Trial(plan, oracle, oracle.record(seen), streamed, frames, seen, window_ticks(plan), phase)
+        _tally_whole(trial, tallies)
+        _tally_windows(trial, tallies)
+        notes = notes or _stop_notes(trial)
+    return _result(plan, frames, tallies, [*notes, *_missing_notes(plan, tallies), *_tick_notes(trial, video)])
+
+
+def _phases(plan: Plan) -> int:
+    """Frames from one window of the strided network to the next, at a dense rate; else 1."""
+    return lcm(*(timing.grid for timing in plan.node_timings))
+
+
+def _strided(plan: Plan, video: Sequence[Tensor], phase: int) -> list[Tensor]:
+    """What the strided network takes of a video from frame ``phase`` on."""
+    return [
+        tensor[(slice(None),) * one.time_axis + (slice(phase, None, one.grid),)]
+        for one, tensor in zip(plan.inputs, video, strict=True)
+    ]
 
 
 def _traced(plan: Plan, model: Original, sample: Sequence[Tensor]) -> Program:
@@ -143,54 +166,65 @@ def _running(model: Original, program: Program) -> Callable[[Sequence[Tensor]], 
     return run
 
 
-def _whole_tallies(trial: _Trial) -> dict[str, Tally]:
-    tallies: dict[str, Tally] = {}
+def _tally_whole(trial: _Trial, tallies: dict[str, Tally]) -> None:
     for name, tensor in trial.record.tensors.items():
         if name in trial.streamed:
-            tallies[name] = tally = Tally(trial.plan.values[name], WHOLE + trial.remark)
-            for n, element in enumerate(elements_of(tensor, trial.plan.values[name].layout)):
-                tally.compare(n, element, trial.streamed[name].get(n))
-            tally.extra(n for n in trial.streamed[name] if n >= tally.expected)
-    return tallies
+            tally = tallies.setdefault(name, Tally(trial.plan.values[name], WHOLE + trial.remark))
+            _compare_elements(trial, tally, name, 0, elements_of(tensor, trial.plan.values[name].layout))
+            _note_extra(trial, tally, name)
 
 
-def _window_tallies(trial: _Trial) -> dict[str, Tally]:
+def _tally_windows(trial: _Trial, tallies: dict[str, Tally]) -> None:
     """Tensors without time, and outputs that the whole run did not reach, on every window."""
+    plan = trial.plan
     left = [name for name in trial.streamed if name not in trial.record.tensors]
-    outputs = {output.value for output in trial.plan.outputs}
-    tallies: dict[str, Tally] = {}
-    for first in range(trial.frames - trial.ticks + 1):
-        wanted = [name for name in left if _starts_at(trial.plan, name, first)]
+    outputs = {output.value for output in plan.outputs}
+    for first in range(0, trial.frames - trial.phase - trial.ticks + 1, _phases(plan)):
+        wanted = [name for name in left if (first / plan.timing(name).pace).denominator == 1]
         if outputs.isdisjoint(wanted):
             continue
-        clip = [part for part in part_of_video(trial.plan, trial.video, first, trial.ticks) if part is not None]
-        made = trial.oracle.windows(trial.record, clip, first, trial.ticks)
+        made = trial.oracle.windows(trial.record, _clip(trial, first), first, trial.ticks)
         for name in wanted:
             if name in made:
-                tally = tallies.setdefault(name, Tally(trial.plan.values[name], WINDOWS + trial.remark))
-                _compare_window(trial, tally, name, first, made[name])
-    for name, tally in tallies.items():
-        tally.extra(n for n in trial.streamed[name] if n >= trial.plan.length(name, trial.frames))
-    return tallies
+                tally = tallies.setdefault(name, Tally(plan.values[name], WINDOWS + trial.remark))
+                elements = (
+                    elements_of(made[name], plan.values[name].layout) if plan.values[name].has_time else [made[name]]
+                )
+                _compare_elements(trial, tally, name, int(first / plan.timing(name).pace), elements)
+                _note_extra(trial, tally, name)
 
 
-def _starts_at(plan: Plan, name: str, first: int) -> bool:
-    return (first / plan.timing(name).clock.rate).denominator == 1
+def _clip(trial: _Trial, first: int) -> list[Tensor]:
+    """The original's inputs for the window that starts at a tick."""
+    parts = []
+    for one, tensor in zip(trial.plan.inputs, trial.video, strict=True):
+        pace = one.rate * one.grid
+        start, stop = -(-first // pace), -(-(first + trial.ticks) // pace)
+        parts.append(tensor.narrow(one.time_axis, start, stop - start))
+    return parts
 
 
-def _compare_window(trial: _Trial, tally: Tally, name: str, first: int, made: Tensor) -> None:
-    value = trial.plan.values[name]
-    n = int(first / trial.plan.timing(name).clock.rate)
-    for place, element in enumerate(elements_of(made, value.layout) if value.has_time else [made]):
-        tally.compare(n + place, element, trial.streamed[name].get(n + place))
+def _compare_elements(trial: _Trial, tally: Tally, name: str, first: int, elements: Sequence[Tensor]) -> None:
+    """Elements first, first+1, ... of the original with those of the stream."""
+    for place, element in enumerate(elements):
+        number = trial.number(name, first + place)
+        if trial.compares(name, number):
+            tally.compare(number, element, trial.streamed[name].get(number))
 
 
-def _notes(trial: _Trial, tallies: dict[str, Tally]) -> list[str]:
-    notes = []
-    if trial.record.stopped:
-        notes.append(f"the original stops on a longer video ({trial.record.stopped}); compared up to there")
-    missing = [output.value for output in trial.plan.outputs if output.value not in tallies]
-    return notes + [f"output {name} could not be compared" for name in missing]
+def _note_extra(trial: _Trial, tally: Tally, name: str) -> None:
+    tally.extra(n for n in trial.streamed[name] if n >= trial.plan.length(name, trial.frames))
+
+
+def _stop_notes(trial: _Trial) -> list[str]:
+    if not trial.record.stopped:
+        return []
+    return [f"the original stops on a longer video ({trial.record.stopped}); compared up to there"]
+
+
+def _missing_notes(plan: Plan, tallies: Mapping[str, Tally]) -> list[str]:
+    missing = [output.value for output in plan.outputs if output.value not in tallies]
+    return [f"output {name} could not be compared" for name in missing]
 
 
 def _tick_notes(trial: _Trial, video: Sequence[Tensor]) -> list[str]:
@@ -201,15 +235,15 @@ def _tick_notes(trial: _Trial, video: Sequence[Tensor]) -> list[str]:
     tick = trial.frames // 2
     spoiled = poisoned(video, [one.time_axis for one in inputs], [one.rate for one in inputs], tick)
     notes = []
-    for name, clean in trial.oracle.finite(spoiled).items():
-        out = min(len(clean), max(0, trial.plan.timing(name).clock.count_through(tick - 1)))
+    for name, clean in trial.oracle.finite(_strided(trial.plan, spoiled, 0)).items():
+        timing = trial.plan.timing(name)
+        out = min(len(clean), max(0, -(-timing.clock.count_through(tick - 1) // timing.grid)))
         if name in trial.streamed and not all(clean[:out]):
             notes.append(f"{name}: element {clean.index(False)} came out before the original can know it")
     return notes
 
 
-def _result(trial: _Trial, tallies: dict[str, Tally], notes: list[str]) -> Verification:
-    plan = trial.plan
+def _result(plan: Plan, frames: int, tallies: Mapping[str, Tally], notes: list[str]) -> Verification:
     outputs = [tallies[one.value].comparison(one.name) for one in plan.outputs if one.value in tallies]
     names = {output.value for output in plan.outputs}
     inside: list[Comparison] = [
@@ -217,4 +251,4 @@ def _result(trial: _Trial, tallies: dict[str, Tally], notes: list[str]) -> Verif
         for node in plan.nodes
         if node.outputs[0] in tallies and node.outputs[0] not in names
     ]
-    return Verification(trial.frames, tuple(outputs), tuple(inside), tuple(notes))
+    return Verification(frames, tuple(outputs), tuple(inside), tuple(notes))

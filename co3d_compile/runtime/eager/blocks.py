@@ -98,7 +98,7 @@ class _Chunk:
         due = self._due(values[0])
         if not due:
             results: Sequence[Tensor | list[Tensor]] = [[] for _ in values]
-        elif runner.reads_whole_elements or node.way in ONE_BY_ONE or any(taps.grid > 1 for taps in node.taps):
+        elif runner.reads_whole_elements or node.way in ONE_BY_ONE:
             results = self._one_by_one(runner, values, due)
         else:
             results = self._whole(runner, due)
@@ -160,21 +160,42 @@ class _Chunk:
         return [self._tap(value, place, taps) for place in taps.places(n)]
 
     def _whole(self, runner: NodeRunner, due: range) -> Sequence[Tensor]:
-        node, how = runner.node, runner.node.reading
+        how = runner.node.reading
+        results = self._run(runner, due) if how.apart == 1 else self._interleaved(runner, due)
+        length = self._length(runner.node.reads[0])
+        shares = [how.share(n, length) for n in due]
+        return results if all(share == 1.0 for share in shares) else [self._shared(runner, results[0], shares)]
+
+    def _interleaved(self, runner: NodeRunner, due: range) -> Sequence[Tensor]:
+        """At a dense rate: each phase of the strided network in one run of its own."""
+        apart = runner.node.reading.apart
+        phases = [due[phase::apart] for phase in range(min(apart, len(due)))]
+        runs = [self._run(runner, phase) for phase in phases]
+        return [
+            joined_elements(
+                [
+                    part_of_block(runs[place % apart][output], layout, self.state.batch, place // apart, 1)
+                    for place in range(len(due))
+                ],
+                layout,
+                self.state.batch,
+            )
+            for output, layout in enumerate(runner.layouts)
+        ]
+
+    def _run(self, runner: NodeRunner, due: range) -> Sequence[Tensor]:
+        """Outputs that one run of the operator makes."""
+        node, how, batch = runner.node, runner.node.reading, self.state.batch
         read = {name: _stretch(taps, due) for name, taps in zip(node.reads, node.taps, strict=True)}
         operands = {
             name: self._block(name, read[name], runner, taps) for name, taps in zip(node.reads, node.taps, strict=True)
         }
-        results = runner.run(operands, len(due), len(read[node.reads[0]]), self.state.batch)
-        if how.produces is not None:
-            start, batch = how.skipped(due.start), self.state.batch
-            results = tuple(
-                part_of_block(result, layout, batch, start, len(due))
-                for result, layout in zip(results, runner.layouts, strict=True)
-            )
-        length = self._length(node.reads[0])
-        shares = [how.share(n, length) for n in due]
-        return results if all(share == 1.0 for share in shares) else [self._shared(runner, results[0], shares)]
+        results = runner.run(operands, len(due), len(read[node.reads[0]]), batch)
+        if how.produces is None:
+            return results
+        start = how.skipped(due.start)
+        layouts = zip(results, runner.layouts, strict=True)
+        return [part_of_block(result, layout, batch, start, len(due)) for result, layout in layouts]
 
     def _shared(self, runner: NodeRunner, result: Tensor, shares: Sequence[float]) -> Tensor:
         """Averages near the ends, each divided by the taps that count there."""
@@ -196,7 +217,7 @@ class _Chunk:
         stretch = self.stretches[name]
         own = range(stretch.made_first, stretch.made_first + stretch.made_count)
         made = range(max(read.start, own.start), min(read.stop, own.stop))
-        if not made or isinstance(stretch.made, list):
+        if not made or isinstance(stretch.made, list) or read.step > 1:
             return self._filled(value, [self._tap(value, n, taps) for n in read], runner, taps)
         part = stretch.made
         if len(made) < stretch.made_count:
@@ -226,5 +247,6 @@ class _Chunk:
 
 
 def _stretch(taps: Taps, due: range) -> range:
-    """The elements from the first that some outputs read to the last."""
-    return range(taps.first(due.start), taps.index.last(due[-1]) + 1)
+    """The elements from the first that some outputs read to the last, as one window of the original sees them."""
+    step = taps.grid if taps.apart > 1 else 1
+    return range(taps.first(due.start), taps.index.last(due[-1]) + 1, step)
