@@ -50,6 +50,7 @@ def lower(program: Program, *, start: str, dense: bool) -> Plan:
         structure=program.structure,
         weights=tuple(node.target for node in program.graph.nodes if node.op == "get_attr"),
         start=start,
+        dense=dense,
         fixed_batch=_fixed_batch(program),
     )
 

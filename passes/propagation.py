@@ -86,7 +86,7 @@ def propagate_time(program: Program, choices: Choices) -> Program:
 def smallest_window(program: Program) -> int:
     """Width of the smallest window whose width a user may set; 1 if there is none."""
     flows = [flow_of(node) for node in program.calls]
-    return min((flow.taps.count for flow in flows if flow.way is Way.COLLAPSE and flow.resizable), default=1)
+    return min((flow.taps.count for flow in flows if flow.resizable and flow.way is not Way.GATE), default=1)
 
 
 def _input_facts(given: ClipInput, dense: bool) -> Facts:
@@ -161,7 +161,7 @@ def _with_choices(node: fx.Node, flow: Flow, choices: Choices) -> Flow:
         return make(flow, layouts, gate.width)
     if flow.taps.count == 1:
         return replace(flow, resizable=False)
-    if flow.way is not Way.COLLAPSE or flow.each:
+    if flow.each or not (flow.way is Way.COLLAPSE or flow.resizable):
         return flow
     width = _resized(flow.taps.count, choices) if flow.resizable else flow.taps.count
     return replace(

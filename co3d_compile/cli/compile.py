@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from co3d_compile.api import STARTS, compile
+from co3d_compile.api import RATES, STARTS, compile
 from co3d_compile.artifact import require_writable
 from co3d_compile.capture.clip import ClipArgument
 from co3d_compile.capture.source import LoadedModel, read_model
@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", dest="factory", metavar="PACKAGE.MODULE:FACTORY", help="makes the model that the weights belong to")
     add("--trust-pickle", action="store_true", help="unpickle the file, which runs the code in it")
     add("--window", type=elements, metavar="W", help="elements that a pool over the whole clip takes in the stream")
+    add("--rate", choices=RATES, default="native", help="answers as the strided network gives them, or at every frame")
     add("--start", choices=STARTS, default="zeros", help="what stands before the first frame (default: zeros)")
     add("--policy", type=policy, action="append", metavar="PATTERN=frame|window", help="how gates are made, by path")
     add("--strict", action="store_true", help="refuse whatever is only approximate")
@@ -101,6 +102,7 @@ def _network(loaded: LoadedModel, clip: ClipArgument, options: argparse.Namespac
         loaded.model,
         clip,
         window=options.window,
+        rate=options.rate,
         start=options.start,
         policy=dict(options.policy or ()),
         strict=options.strict,

@@ -158,6 +158,7 @@ class Plan:
         schedule: per phase the firings, in order.
         in_structure: positional and keyword arguments, as the model takes them.
         structure: what the model returns.
+        dense: an answer at every frame, also where the network is strided.
         fixed_batch: why the batch cannot change, or empty.
     """
 
@@ -172,6 +173,7 @@ class Plan:
     structure: Structure
     weights: tuple[str, ...]
     start: str = "zeros"
+    dense: bool = False
     fixed_batch: str = ""
 
     @cached_property
@@ -194,6 +196,11 @@ class Plan:
         ]
         waits = [timing.clock.least or 0 for timing in self.node_timings]
         return max([0, *first_reads, *waits]) + 1
+
+    @property
+    def output_names(self) -> list[str]:
+        """Where each output stands in the structure that the model returns; ``output`` for a single tensor."""
+        return [place or "output" for place in self.structure.places()]
 
     def timing(self, value: str) -> Timing:
         return timing_of(self.values[value])

@@ -22,22 +22,19 @@ def build_report(plan: Plan, weights: Iterable[Tensor] = ()) -> Report:
     """
     formulas = Formulas(plan)
     totals = _totals(plan, tuple(weights), formulas)
-    names = _places(plan)
     return Report(
         start=plan.start,
+        rate="dense" if plan.dense else "native",
         inputs=tuple(_input(given) for given in plan.inputs),
-        outputs=tuple(_output(plan, out, name, formulas) for out, name in zip(plan.outputs, names, strict=True)),
+        outputs=tuple(
+            _output(plan, out, name, formulas) for out, name in zip(plan.outputs, plan.output_names, strict=True)
+        ),
         totals=totals,
         layers=(
             *(_input_layer(plan, given, totals) for given in plan.inputs),
             *(_layer(plan, node, totals) for node in plan.nodes),
         ),
     )
-
-
-def _places(plan: Plan) -> list[str]:
-    """Where each output stands in the structure that the model returns; ``output`` for a single tensor."""
-    return [place or "output" for place in plan.structure.places()]
 
 
 def _input(given: PlanInput) -> InputReport:

@@ -153,9 +153,14 @@ class Totals:
 
 @dataclass(frozen=True)
 class Report:
-    """What is known of a compiled network."""
+    """What is known of a compiled network.
+
+    Attributes:
+        rate: ``native``: outputs as often as the strided network gives them; ``dense``: at every frame.
+    """
 
     start: str
+    rate: str
     inputs: tuple[InputReport, ...]
     outputs: tuple[OutputReport, ...]
     totals: Totals
@@ -185,6 +190,7 @@ class Report:
         try:
             return cls(
                 start=data["start"],
+                rate=data["rate"],
                 inputs=tuple(InputReport(**_frozen(entry)) for entry in data["inputs"]),
                 outputs=tuple(_output(entry) for entry in data["outputs"]),
                 totals=Totals(**_frozen(data["totals"]) | {"formulas": TotalFormulas(**data["totals"]["formulas"])}),

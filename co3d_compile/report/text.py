@@ -19,7 +19,7 @@ def render_report(report: Report) -> RenderableType:
     """What a terminal shows: outputs, totals, layers."""
     return Group(
         *(_output(output) for output in report.outputs),
-        _totals(report.totals, report.start),
+        _totals(report.totals, report.start, report.rate),
         _layers(report.layers),
     )
 
@@ -50,7 +50,7 @@ def _approximations(output: OutputReport) -> Iterator[RenderableType]:
                 yield Text(f"  {entry.path}", overflow="fold")
 
 
-def _totals(totals: Totals, start: str) -> RenderableType:
+def _totals(totals: Totals, start: str, rate: str) -> RenderableType:
     table = _facts()
     _add(table, "MACs per clip", f"{totals.clip_macs:,}", "the original, once per clip")
     _add(table, "MACs per frame", f"{totals.macs_per_frame:,.0f}", "mean of a period")
@@ -63,6 +63,7 @@ def _totals(totals: Totals, start: str) -> RenderableType:
     _add(table, "weights", f"{totals.weight_bytes:,} bytes", f"{totals.parameters:,} numbers")
     _add(table, "gates", f"{totals.gates}")
     _add(table, "start", start)
+    _add(table, "rate", rate)
     return _headed("Totals, for one stream", table)
 
 

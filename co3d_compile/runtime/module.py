@@ -15,6 +15,7 @@ from co3d_compile.plan.plan import Plan
 from co3d_compile.plan.recasting import recast
 from co3d_compile.runtime.eager.blocks import BlockEngine
 from co3d_compile.runtime.eager.engine import EagerEngine
+from co3d_compile.runtime.emissions import Emission, emissions
 from co3d_compile.runtime.frames import read_frames
 from co3d_compile.runtime.outputs import OutputStructure
 from co3d_compile.runtime.playback import play_frames, play_video
@@ -92,6 +93,16 @@ class StreamingModule(nn.Module):
     def is_finished(self, state: State) -> bool:
         """Nothing more will come out."""
         return state.frames is not None and state.tick > last_tick(self.plan, state.frames)
+
+    def emissions(self, state: State, *, ticks: int = 1) -> tuple[Emission, ...]:
+        """Which elements the last step brought out, and the frames that each depends on.
+
+        Args:
+            state: what that step returned.
+            ticks: steps to look back on.
+        """
+        self._require_own(state)
+        return emissions(self.plan, state, ticks)
 
     def stream(self, batch: int = 1) -> Stream:
         """A stream, or a batch of streams in lockstep, with its own state."""

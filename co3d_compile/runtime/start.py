@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from co3d_compile.plan.plan import Plan
-from co3d_compile.runtime.state import Emitted, State
+from co3d_compile.runtime.state import State
+
+T = TypeVar("T")
 
 
 def still_ticks(plan: Plan) -> int:
@@ -21,7 +25,7 @@ def still_ticks(plan: Plan) -> int:
     return tick
 
 
-def visible(plan: Plan, emitted: list[Emitted], state: State) -> list[Emitted]:
+def visible(plan: Plan, emitted: list[list[tuple[int, T]]], state: State) -> list[list[tuple[int, T]]]:
     """``start="valid"`` holds back what has seen padding, ``"replicate"`` what comes out before the first frame."""
     if plan.start == "zeros":
         return emitted

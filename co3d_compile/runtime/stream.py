@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from co3d_compile.errors import StateError
+from co3d_compile.runtime.start import still_ticks
 
 if TYPE_CHECKING:
+    from co3d_compile.runtime.emissions import Emission
     from co3d_compile.runtime.module import Frame, StreamingModule
     from co3d_compile.runtime.state import State
 
@@ -22,11 +24,17 @@ class Stream:
         self._network = network
         self._batch = batch
         self.state: State = network.initial_state(batch)
+        self._steps = 1
 
     @property
     def tick(self) -> int:
         """The number of the next frame."""
-        return max(0, self.state.tick)
+        return max(0, self.state.tick - still_ticks(self._network.plan))
+
+    @property
+    def emissions(self) -> tuple[Emission, ...]:
+        """Which elements the last push, or the flush, brought out, and the frames that each depends on."""
+        return self._network.emissions(self.state, ticks=self._steps)
 
     def push(self, frame: Frame) -> Any:
         """Take one frame (of each stream of the batch); give what comes out, or None.
@@ -38,6 +46,7 @@ class Stream:
         if self.state.frames is not None:
             raise StateError("the stream has been flushed\n  try: reset() before the next video")
         output, self.state = self._network.step(frame, self.state)
+        self._steps = 1
         return output
 
     def flush(self) -> list[Any]:
@@ -53,7 +62,7 @@ class Stream:
         while not self._network.is_finished(state):
             output, state = self._network.step(None, state)
             outputs.append(output)
-        self.state = state
+        self.state, self._steps = state, len(outputs)
         return outputs
 
     def reset(self) -> None:
