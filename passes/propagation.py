@@ -13,7 +13,7 @@ from co3d_compile.errors import RateError, Refusal, UnsupportedError
 from co3d_compile.layout import Dim, Layout, Mark, constant_layout
 from co3d_compile.ops.flow import Flow, Way, frame_gate, window_gate
 from co3d_compile.ops.operation import Call, Facts, Operation, Refused
-from co3d_compile.ops.table import rule_for
+from co3d_compile.ops.table import OperationTable
 from co3d_compile.program.program import (
     ClipInput,
     Program,
@@ -56,7 +56,7 @@ def propagate_time(program: Program, gates: Mapping[str, Gate], *, window: int |
             case "get_attr":
                 node.meta["facts"] = (Facts(constant_layout(shapes_of(node)[0]), dtypes_of(node)[0]),)
             case "call_function":
-                _annotate(node, gates, window, refusals)
+                _annotate(node, program.operations, gates, window, refusals)
     if refusals:
         raise UnsupportedError(refusals)
     return program
@@ -80,21 +80,27 @@ def _input_facts(given: ClipInput) -> Facts:
     return Facts(layout, given.dtype, input_timing(given.rate))
 
 
-def _annotate(node: fx.Node, gates: Mapping[str, Gate], window: int | None, refusals: list[Refusal]) -> None:
+def _annotate(
+    node: fx.Node,
+    operations: OperationTable,
+    gates: Mapping[str, Gate],
+    window: int | None,
+    refusals: list[Refusal],
+) -> None:
     try:
         if is_getitem(node):
             source, place = item_of(node)
             node.meta["facts"] = (source.meta["facts"][place],)
         else:
-            _annotate_call(node, gates, window)
+            _annotate_call(node, operations, gates, window)
     except Refused as refused:
         refusals.append(Refusal(path_of(node), _plain_name(node), refused.reason, refused.hint))
         node.meta["facts"] = _stand_in(node)
         node.meta["flow"] = Flow(Way.ALONE, tuple(facts.layout for facts in node.meta["facts"]))
 
 
-def _annotate_call(node: fx.Node, gates: Mapping[str, Gate], window: int | None) -> None:
-    rule = rule_for(target_name(node))
+def _annotate_call(node: fx.Node, operations: OperationTable, gates: Mapping[str, Gate], window: int | None) -> None:
+    rule = operations.rule_for(target_name(node))
     call = call_of(node)
     if not call.streaming and (rule is None or call.operands):
         layouts = tuple(constant_layout(shape) for shape in shapes_of(node))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from co3d_compile.clock.timing import Timing
 from co3d_compile.layout import Layout
 from co3d_compile.ops.flow import Taps, Way
+from co3d_compile.ops.table import Origin
 from co3d_compile.structure import Structure
 
 
@@ -147,6 +148,7 @@ class Plan:
         in_structure: positional and keyword arguments, as the model takes them.
         structure: what the model returns.
         fixed_batch: why the batch cannot change, or empty.
+        own_rules: by target, where the rules come from that are not built in.
     """
 
     period: int
@@ -161,6 +163,7 @@ class Plan:
     weights: tuple[str, ...]
     start: str = "zeros"
     fixed_batch: str = ""
+    own_rules: Mapping[str, Origin] = field(default_factory=dict)
 
     @cached_property
     def node_timings(self) -> tuple[Timing, ...]:
