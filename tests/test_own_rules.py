@@ -16,7 +16,7 @@ from co3d_compile.ops.operation import Call, Operation
 from co3d_compile.ops.pointwise import Pointwise
 from co3d_compile.ops.table import BUILT_IN, Origin, table_with
 from co3d_compile.plan.encoding import decode_plan, encode_plan
-from tests.law import check_law
+from co3d_compile.testing.law import check_law
 
 CLIP = (1, 2, 12, 4, 4)
 
