@@ -15,6 +15,8 @@ from co3d_compile.capture.capture import capture
 from co3d_compile.capture.clip import ClipArgument, read_clip
 from co3d_compile.errors import ApproximationError, InputError
 from co3d_compile.network import Network
+from co3d_compile.ops.operation import Operation
+from co3d_compile.ops.table import table_with
 from co3d_compile.passes import compile_program
 from co3d_compile.passes.gates import GatePolicy
 from co3d_compile.plan.plan import Plan
@@ -36,6 +38,7 @@ def compile(
     policy: Mapping[str, GatePolicy] | None = None,
     strict: bool = False,
     time_axis: int | Sequence[int] | None = None,
+    ops: Sequence[Operation] = (),
 ) -> Network:
     """Turn a video model into a continual one.
 
@@ -51,12 +54,15 @@ def compile(
         policy: how gates on the whole clip are made, by pattern of module path: ``frame`` (default) or ``window``.
         strict: refuse every approximation.
         time_axis: the axis of time, for each input or for all; 5-D inputs are taken as ``(N, C, T, H, W)``.
+        ops: rules for operators that are not built in, or in place of built-in ones (docs/adding-an-operation.md);
+            those of installed packages are found without it.
 
     Raises:
         CaptureError: the model fails on the clip, or cannot be traced.
         UnsupportedError: operations that cannot be streamed, all of them.
         RateError: branches of different temporal strides meet.
         ApproximationError: ``strict``, and something is only approximate.
+        ExtensionError: a rule in ``ops``, or of an installed package that the model needs, cannot be used.
         InputError: an option is not one of its values.
     """
     if start not in STARTS:
@@ -66,21 +72,27 @@ def compile(
     if window is not None and window < 1:
         raise InputError(f"window is {window}\n  try: a number of elements from 1 up")
     dtype, device = _dtype_and_device(model)
-    program = capture(model, read_clip(clip, dtype, device), time_axis)
+    program = capture(model, read_clip(clip, dtype, device), time_axis, table_with(ops))
     plan = compile_program(program, window=window, policy=policy, start=start, dense=rate == "dense")
     if strict:
         _require_exact(plan)
     weights = Weights({**program.state, **program.tensors}, trainable=program.trainable, kept=frozenset(program.state))
-    return Network(plan, weights)
+    return Network(plan, weights, program.operations)
 
 
-def load(path: str | os.PathLike[str]) -> Network:
+def load(path: str | os.PathLike[str], *, ops: Sequence[Operation] = ()) -> Network:
     """The network that ``Network.save`` or co3d-compile wrote, on the CPU. Runs no code and needs no model source.
 
+    Args:
+        ops: the rules that ``compile`` was given; those of installed packages are found without it.
+
     Raises:
-        ArtifactError: there is no such file, it is damaged, truncated, not one of ours, or of a later format.
+        ArtifactError: there is no such file, it is damaged, truncated, not one of ours, or of a later format, or it was
+            compiled with rules that are not here.
+        ExtensionError: a rule in ``ops``, or of an installed package that the file needs, cannot be used.
     """
-    return Network(*read_artifact(path))
+    operations = table_with(ops)
+    return Network(*read_artifact(path, operations), operations)
 
 
 def _dtype_and_device(model: nn.Module | ExportedProgram) -> tuple[torch.dtype, torch.device]:

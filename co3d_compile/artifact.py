@@ -24,6 +24,7 @@ import torch
 from safetensors import SafetensorError
 
 from co3d_compile.errors import ArtifactError
+from co3d_compile.ops.table import BUILT_IN, OperationTable
 from co3d_compile.plan.encoding import PLAN_FILE, decode_plan, encode_plan
 from co3d_compile.plan.plan import Plan
 from co3d_compile.runtime.weight_files import decode_weights, encode_weights
@@ -35,7 +36,13 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 """One network gives one file, byte for byte, whenever it is written (the earliest time that a zip can hold)."""
 
 
-def write_artifact(path: str | os.PathLike[str], plan: Plan, weights: Weights, report: Mapping[str, Any]) -> None:
+def write_artifact(
+    path: str | os.PathLike[str],
+    plan: Plan,
+    weights: Weights,
+    report: Mapping[str, Any],
+    operations: OperationTable = BUILT_IN,
+) -> None:
     """Write a compiled file, whole or not at all.
 
     Raises:
@@ -43,7 +50,7 @@ def write_artifact(path: str | os.PathLike[str], plan: Plan, weights: Weights, r
     """
     tensors, described = encode_weights(weights)
     members = {
-        PLAN_FILE: _json(encode_plan(plan)),
+        PLAN_FILE: _json(encode_plan(plan, operations)),
         WEIGHTS: _json(described),
         TENSORS: tensors,
         REPORT: _json(report),
@@ -68,14 +75,15 @@ def require_writable(path: str | os.PathLike[str]) -> None:
         raise ArtifactError(f"{path}: cannot be written\n  try: a file in a folder that exists and may be written to")
 
 
-def read_artifact(path: str | os.PathLike[str]) -> tuple[Plan, Weights]:
+def read_artifact(path: str | os.PathLike[str], operations: OperationTable = BUILT_IN) -> tuple[Plan, Weights]:
     """The plan and weights of a compiled file.
 
     Raises:
-        ArtifactError: there is no such file, it is damaged, truncated, not one of ours, or of a later format.
+        ArtifactError: there is no such file, it is damaged, truncated, not one of ours, or of a later format, or it was
+            compiled with rules that are not in the table.
     """
     members = _checked(path, _read_members(path))
-    plan = decode_plan(_parsed(path, members[PLAN_FILE]))
+    plan = decode_plan(_parsed(path, members[PLAN_FILE]), operations)
     try:
         weights = decode_weights(members[TENSORS], _parsed(path, members[WEIGHTS]))
     except SafetensorError as failure:

@@ -9,6 +9,7 @@
     |   |-- ApproximationError ``strict`` was asked for, and something is only approximate
     |   |-- FrameError         a frame or video of the wrong shape, dtype or number
     |   |-- StateError         a state of another network, or a stream used after its end
+    |   |-- ExtensionError     a rule or a pass of one's own, or of an installed package, cannot be used
     |   `-- ArtifactError      a compiled file is damaged, or newer than this version
     |-- VerificationError      the compiled network's numbers differ from the original's
     `-- InternalError          our own bug
@@ -53,6 +54,10 @@ class FrameError(InputError):
 
 class StateError(InputError):
     """A state belongs to another network, or a stream is used after its end."""
+
+
+class ExtensionError(InputError):
+    """A rule or a pass of one's own, or of an installed package, cannot be used."""
 
 
 class ArtifactError(InputError):

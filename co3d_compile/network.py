@@ -39,4 +39,4 @@ class Network(StreamingModule):
         Raises:
             ArtifactError: the file cannot be written.
         """
-        write_artifact(path, self.plan, self.weights, self.report.to_dict())
+        write_artifact(path, self.plan, self.weights, self.report.to_dict(), self.operations)

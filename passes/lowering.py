@@ -9,7 +9,7 @@ from torch import fx
 from co3d_compile.layout import Mark
 from co3d_compile.ops.flow import Flow, Taps, Way, read_back
 from co3d_compile.ops.operation import Facts
-from co3d_compile.ops.table import rule_for
+from co3d_compile.ops.table import OperationTable
 from co3d_compile.passes.histories import place_histories
 from co3d_compile.passes.scheduling import common_period, schedule_firings
 from co3d_compile.plan.plan import Approximation, Plan, PlanInput, PlanNode, PlanOutput, Value, ValueRef, WeightRef
@@ -31,8 +31,8 @@ from co3d_compile.structure import structure_of
 def lower(program: Program, *, start: str, dense: bool) -> Plan:
     """The plan of an annotated program: aligned, with histories and schedule."""
     values = {value.name: value for node in program.graph.nodes for value in _values(node)}
-    statics = tuple(_plan_node(node) for node in program.calls if not facts_of(node).streams)
-    nodes = tuple(_plan_node(node) for node in program.calls if facts_of(node).streams)
+    statics = tuple(_plan_node(node, program.operations) for node in program.calls if not facts_of(node).streams)
+    nodes = tuple(_plan_node(node, program.operations) for node in program.calls if facts_of(node).streams)
     period = common_period(values)
     values = place_histories(values, nodes, period)
     return Plan(
@@ -52,6 +52,7 @@ def lower(program: Program, *, start: str, dense: bool) -> Plan:
         start=start,
         dense=dense,
         fixed_batch=_fixed_batch(program),
+        own_rules=program.operations.origins(target_name(node) for node in program.calls),
     )
 
 
@@ -84,8 +85,8 @@ def _output_names(node: fx.Node) -> tuple[str, ...]:
     return tuple(f"{node.name}.{place}" for place in range(len(node.meta["facts"])))
 
 
-def _plan_node(node: fx.Node) -> PlanNode:
-    flow, call, rule = flow_of(node), call_of(node), rule_for(target_name(node))
+def _plan_node(node: fx.Node, operations: OperationTable) -> PlanNode:
+    flow, call, rule = flow_of(node), call_of(node), operations.rule_for(target_name(node))
     read = _read_values(node, flow)
     carried = [_output_names(node)[place] for place in flow.carried]
     macs = rule.macs(call, flow) if rule is not None and call.streaming else 0

@@ -13,7 +13,7 @@ from co3d_compile.errors import RateError, Refusal, UnsupportedError
 from co3d_compile.layout import Dim, Layout, Mark, constant_layout
 from co3d_compile.ops.flow import Flow, Way, frame_gate, window_gate
 from co3d_compile.ops.operation import Call, Facts, Operation, Refused
-from co3d_compile.ops.table import rule_for
+from co3d_compile.ops.table import OperationTable
 from co3d_compile.passes.rates import aligned_windows, dense_flow, meet
 from co3d_compile.program.program import (
     ClipInput,
@@ -77,7 +77,7 @@ def propagate_time(program: Program, choices: Choices) -> Program:
             case "get_attr":
                 node.meta["facts"] = (Facts(constant_layout(shapes_of(node)[0]), dtypes_of(node)[0]),)
             case "call_function":
-                _annotate(node, choices, refusals)
+                _annotate(node, program.operations, choices, refusals)
     if refusals:
         raise UnsupportedError(refusals)
     return program
@@ -102,21 +102,21 @@ def _input_facts(given: ClipInput, dense: bool) -> Facts:
     return Facts(layout, given.dtype, timing)
 
 
-def _annotate(node: fx.Node, choices: Choices, refusals: list[Refusal]) -> None:
+def _annotate(node: fx.Node, operations: OperationTable, choices: Choices, refusals: list[Refusal]) -> None:
     try:
         if is_getitem(node):
             source, place = item_of(node)
             node.meta["facts"] = (source.meta["facts"][place],)
         else:
-            _annotate_call(node, choices)
+            _annotate_call(node, operations, choices)
     except Refused as refused:
         refusals.append(Refusal(path_of(node), _plain_name(node), refused.reason, refused.hint))
         node.meta["facts"] = _stand_in(node)
         node.meta["flow"] = Flow(Way.ALONE, tuple(facts.layout for facts in node.meta["facts"]))
 
 
-def _annotate_call(node: fx.Node, choices: Choices) -> None:
-    rule = rule_for(target_name(node))
+def _annotate_call(node: fx.Node, operations: OperationTable, choices: Choices) -> None:
+    rule = operations.rule_for(target_name(node))
     call = call_of(node)
     if not call.streaming and (rule is None or call.operands):
         layouts = tuple(constant_layout(shape) for shape in shapes_of(node))

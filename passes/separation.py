@@ -26,6 +26,8 @@ def separate_pools(program: Program) -> Program:
         if flow_of(node).way not in (Way.WINDOW, Way.COLLAPSE):
             continue
         name = target_name(node)
+        if program.operations.is_own(name):
+            continue
         if name.startswith(("aten.max_pool", "aten.avg_pool")):
             _separate_pool(program.graph, node)
         elif name.startswith(("aten.adaptive_avg_pool", "aten._adaptive_avg_pool")):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.law import check_law
+from co3d_compile.testing.law import check_law
 from tests.layers import Act, Branches, Conv, Frames, Mix, Pool, RandomNetwork, Reindex, TimeOnly
 from tests.test_random_networks import obeys_in_every_window, obeys_to_its_outputs
 

@@ -6,7 +6,8 @@ import torch
 from hypothesis import HealthCheck, assume, given, settings
 from torch import Tensor, nn
 
-from tests.law import check_law, leaves_of, make_alive, wandering_video, windows_of
+from co3d_compile.testing.alive import make_alive, wandering_video
+from co3d_compile.testing.law import check_law, leaves_of, windows_of
 from tests.layers import RandomNetwork
 from tests.networks import networks
 

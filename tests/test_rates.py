@@ -12,7 +12,8 @@ from torch import Tensor, nn
 import co3d_compile
 from co3d_compile.errors import InputError, UnsupportedError
 from co3d_compile.network import Network
-from tests.law import assert_same, make_alive, wandering_video
+from co3d_compile.testing.alive import make_alive, wandering_video
+from co3d_compile.testing.law import assert_same
 
 CLIP = (1, 2, 12, 4, 4)
 

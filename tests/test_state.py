@@ -13,7 +13,7 @@ import co3d_compile
 from co3d_compile.errors import FrameError, StateError
 from co3d_compile.network import Network
 from co3d_compile.runtime.state import join_states
-from tests.law import make_alive, wandering_video
+from co3d_compile.testing.alive import make_alive, wandering_video
 
 CLIP = (1, 2, 12, 5, 5)
 FRAMES = 19

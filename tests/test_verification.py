@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import co3d_compile
 from co3d_compile.errors import InputError, VerificationError
 from co3d_compile.network import Network
-from tests.law import make_alive, wandering_video
+from co3d_compile.testing.alive import make_alive, wandering_video
 
 CLIP = (1, 3, 8, 8, 8)
 

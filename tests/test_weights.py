@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import co3d_compile
-from tests.law import make_alive, wandering_video
+from co3d_compile.testing.alive import make_alive, wandering_video
 
 CLIP = (1, 2, 8, 6, 6)
 

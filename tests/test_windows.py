@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import co3d_compile
-from tests.law import wandering_video
+from co3d_compile.testing.alive import wandering_video
 
 FRAMES = 13
 

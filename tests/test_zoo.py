@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 import co3d_compile
-from tests.law import axes_of, check_video, make_alive, tolerance, wandering_video
+from co3d_compile.testing.alive import make_alive, wandering_video
+from co3d_compile.testing.law import axes_of, check_video, tolerance
 from tests.zoo_models import ZOO, trunk
 
 FULL = os.environ.get("CO3D_ZOO") == "full"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from co3d_compile.capture.export import Captured, capture_graph, evaluating, fro
 from co3d_compile.capture.programs import exported_for
 from co3d_compile.capture.vocabulary import canonicalise
 from co3d_compile.errors import CaptureError
+from co3d_compile.ops.table import BUILT_IN, OperationTable
 from co3d_compile.program.interpret import run_graph
 from co3d_compile.program.program import ClipInput, Program
 
@@ -21,30 +23,40 @@ TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.1, torc
 """Relative to the largest value: the graph runs the same kernels, but may order or fuse them otherwise."""
 
 
-def capture(model: nn.Module | ExportedProgram, clip: Clip, time_axis: int | Sequence[int] | None = None) -> Program:
+def capture(
+    model: nn.Module | ExportedProgram,
+    clip: Clip,
+    time_axis: int | Sequence[int] | None = None,
+    operations: OperationTable = BUILT_IN,
+) -> Program:
     """The program of a model.
 
     Raises:
         CaptureError: it cannot be traced, or the graph does not compute what the model does.
     """
-    program = trace(model, clip, time_axis)
+    program = trace(model, clip, time_axis, operations)
     if isinstance(model, nn.Module):
         _compare(program, model, clip)
     return program
 
 
-def trace(model: nn.Module | ExportedProgram, clip: Clip, time_axis: int | Sequence[int] | None = None) -> Program:
+def trace(
+    model: nn.Module | ExportedProgram,
+    clip: Clip,
+    time_axis: int | Sequence[int] | None = None,
+    operations: OperationTable = BUILT_IN,
+) -> Program:
     """The program of a model, not yet compared with it.
 
     Raises:
         CaptureError: it cannot be traced.
     """
     if isinstance(model, (ExportedProgram, torch.jit.ScriptModule)):
-        captured = from_exported(exported_for(model, clip))
+        captured = from_exported(exported_for(model, clip), operations)
     else:
-        captured = capture_graph(model, clip)
-    canonicalise(captured.graph)
-    return _program(captured, model, clip, time_axis)
+        captured = capture_graph(model, clip, operations)
+    canonicalise(captured.graph, operations)
+    return replace(_program(captured, model, clip, time_axis), operations=operations)
 
 
 def _program(

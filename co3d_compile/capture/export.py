@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 from co3d_compile.capture.clip import Clip
 from co3d_compile.capture.vocabulary import is_known
 from co3d_compile.errors import CaptureError
+from co3d_compile.ops.table import OperationTable
 from co3d_compile.structure import Structure, structure_of
 
 DATA_DEPENDENT = ("data-dependent", "DataDependent", "Could not guard", "Could not extract specialized", "local_scalar")
@@ -37,7 +38,7 @@ class Captured:
     structure: Structure
 
 
-def capture_graph(model: nn.Module, clip: Clip) -> Captured:
+def capture_graph(model: nn.Module, clip: Clip, operations: OperationTable) -> Captured:
     """Trace the model at the clip's shape, in eval mode (its own modes are put back).
 
     Raises:
@@ -49,18 +50,18 @@ def capture_graph(model: nn.Module, clip: Clip) -> Captured:
             exported = torch.export.export(model, clip.with_tensors(clip.tensors).arguments, strict=False)
         except Exception as refusal:
             return _traced(model, clip, refusal)
-        return from_exported(exported)
+        return from_exported(exported, operations)
 
 
-def from_exported(exported: ExportedProgram) -> Captured:
+def from_exported(exported: ExportedProgram, operations: OperationTable) -> Captured:
     """The graph of a ``torch.export`` program, with operators that have no rule broken down into ones that have."""
     with quiet():
         exported = exported.run_decompositions({})
-        unknown = _unknown(exported.graph)
+        unknown = _unknown(exported.graph, operations)
         while unknown:
             table = {op: rule for op, rule in _decompositions().items() if str(op) in unknown}
             exported = exported.run_decompositions(table) if table else exported
-            left = _unknown(exported.graph)
+            left = _unknown(exported.graph, operations)
             unknown = left - unknown if table else set()
     return _with_named_weights(exported)
 
@@ -98,8 +99,9 @@ def _require_running(model: nn.Module, clip: Clip) -> None:
         ) from failure
 
 
-def _unknown(graph: fx.Graph) -> set[str]:
-    return {str(node.target) for node in graph.nodes if node.op == "call_function" and not is_known(node)}
+def _unknown(graph: fx.Graph, operations: OperationTable) -> set[str]:
+    calls = (node for node in graph.nodes if node.op == "call_function")
+    return {str(node.target) for node in calls if not is_known(node, operations)}
 
 
 def _decompositions() -> Mapping[Any, Callable[..., Any]]:

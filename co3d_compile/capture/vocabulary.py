@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from co3d_compile.ops.table import rule_for
+from co3d_compile.ops.table import OperationTable
 from co3d_compile.program.program import bound_arguments, is_getitem, target_name
 
 aten = torch.ops.aten
@@ -61,18 +61,21 @@ REWRITTEN = {
 }
 
 
-def is_known(node: fx.Node) -> bool:
+def is_known(node: fx.Node, operations: OperationTable) -> bool:
     """The node has a rule, or is rewritten into one that has."""
     if is_getitem(node):
         return True
     name = target_name(node)
-    return name in IDENTITIES | FIRST_OF_SEVERAL | REWRITTEN or rule_for(name) is not None
+    return name in IDENTITIES | FIRST_OF_SEVERAL | REWRITTEN or operations.rule_for(name) is not None
 
 
-def canonicalise(graph: fx.Graph) -> None:
-    """Rewrite the graph, in place, into the vocabulary that the passes read. No value changes."""
+def canonicalise(graph: fx.Graph, operations: OperationTable) -> None:
+    """Rewrite the graph, in place, into the vocabulary that the passes read. No value changes.
+
+    What a user's own rule claims stays as it is.
+    """
     for node in list(graph.nodes):
-        if node.op == "call_function" and not is_getitem(node):
+        if node.op == "call_function" and not is_getitem(node) and not operations.is_own(target_name(node)):
             _rewrite(graph, node)
     graph.eliminate_dead_code()
     graph.lint()

@@ -1,14 +1,21 @@
-"""The operation table: from a target's name to its rule."""
+"""The operation table: from a target's name to its rule. A user's own rules win over the built-in ones."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint
+
+from co3d_compile.errors import ExtensionError
 from co3d_compile.ops.adaptive import AdaptivePool
 from co3d_compile.ops.along_axis import AlongAxis
 from co3d_compile.ops.convolution import Convolution
 from co3d_compile.ops.factories import Filled
+from co3d_compile.ops.installed import installed_points, installed_rule, package_of
 from co3d_compile.ops.joining import Cat, Stack
 from co3d_compile.ops.normalization import BatchNorm, GroupNorm, LayerNorm
 from co3d_compile.ops.operation import Operation
+from co3d_compile.ops.own import require_rule, rule_name
 from co3d_compile.ops.padding import Pad, PadByContent
 from co3d_compile.ops.pointwise import Pointwise, is_pointwise
 from co3d_compile.ops.pooling import AveragePool, MaxPool
@@ -57,8 +64,87 @@ POINTWISE = Pointwise()
 _BY_TARGET = {target: rule for rule in RULES for target in rule.targets}
 
 
-def rule_for(target: str) -> Operation | None:
-    """The rule for a target such as ``aten.conv3d.default``; None if there is none."""
+@dataclass(frozen=True)
+class Origin:
+    """Where a rule that is not built in comes from.
+
+    Attributes:
+        rule: the class, with its module.
+        package: name and version of the installed package that brought it; empty for one that was given.
+    """
+
+    rule: str
+    package: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.rule} of the package {self.package}" if self.package else self.rule
+
+
+@dataclass(frozen=True)
+class OperationTable:
+    """The rules that a network is compiled and run with: what was given, what is installed, what is built in.
+
+    An installed rule is imported when a model calls its target, no sooner.
+
+    Attributes:
+        given: by target.
+        installed: by target.
+    """
+
+    given: Mapping[str, Operation] = field(default_factory=dict)
+    installed: Mapping[str, Sequence[EntryPoint]] = field(default_factory=dict)
+
+    def rule_for(self, target: str) -> Operation | None:
+        """The rule for a target such as ``aten.conv3d.default``; None if there is none.
+
+        Raises:
+            ExtensionError: an installed package claims the target, and its rule cannot be used.
+        """
+        return self._own_rule(target) if self.is_own(target) else _built_in_rule(target)
+
+    def is_own(self, target: str) -> bool:
+        """The rule for it is not built in."""
+        return target in self.given or target in self.installed
+
+    def origins(self, targets: Iterable[str]) -> dict[str, Origin]:
+        """Where the rules that are not built in come from, by target."""
+        return {target: self._origin(target) for target in sorted(set(targets)) if self.is_own(target)}
+
+    def only(self, targets: Iterable[str]) -> OperationTable:
+        """The table in which the rules for these targets alone are not built in."""
+        return OperationTable({target: self._own_rule(target) for target in targets if self.is_own(target)})
+
+    def _own_rule(self, target: str) -> Operation:
+        return self.given[target] if target in self.given else installed_rule(target, self.installed[target])
+
+    def _origin(self, target: str) -> Origin:
+        package = "" if target in self.given else package_of(self.installed[target][0])
+        return Origin(rule_name(self._own_rule(target)), package)
+
+
+BUILT_IN = OperationTable()
+
+
+def table_with(ops: Sequence[Operation]) -> OperationTable:
+    """The built-in rules, those of installed packages, and these, which win over both.
+
+    Raises:
+        ExtensionError: one is no rule, claims no operator of torch's, or claims what another one of these does.
+    """
+    given: dict[str, Operation] = {}
+    for rule in ops:
+        require_rule(rule)
+        for target in rule.targets:
+            if target in given:
+                raise ExtensionError(
+                    f"{target} is claimed by two of the rules in ops: {rule_name(given[target])} and "
+                    f"{rule_name(rule)}\n  try: give one of them"
+                )
+            given[target] = rule
+    return OperationTable(given, installed_points())
+
+
+def _built_in_rule(target: str) -> Operation | None:
     found = _BY_TARGET.get(target)
     if found is None and target.startswith("aten.") and is_pointwise(target):
         return POINTWISE

@@ -13,6 +13,7 @@ from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 import torch
 
 from co3d_compile.errors import ArtifactError
+from co3d_compile.ops.table import BUILT_IN, OperationTable
 from co3d_compile.plan.arguments import (
     NON_FINITE,
     Json,
@@ -21,39 +22,42 @@ from co3d_compile.plan.arguments import (
     dtype_name,
     encode_argument,
 )
-from co3d_compile.plan.operators import require_callable
+from co3d_compile.plan.operators import require_callable, require_rules
 from co3d_compile.plan.plan import Plan
 
 PLAN_FILE = "plan.json"
 """Its name in a compiled file; no other kind of model file holds one."""
 
 
-def encode_plan(plan: Plan) -> dict[str, Json]:
+def encode_plan(plan: Plan, operations: OperationTable = BUILT_IN) -> dict[str, Json]:
     """The plan as what ``json.dumps`` takes; ``decode_plan`` gives an equal plan back.
 
     Raises:
         ArtifactError: an argument or operator in it cannot be written to a file.
     """
-    _require_operators(plan)
+    _require_operators(plan, operations)
     encoded: dict[str, Json] = _encode(plan, Plan)
     return encoded
 
 
-def decode_plan(given: Json) -> Plan:
-    """The plan that was encoded. Nothing in it is looked up or run but torch's own pure operators.
+def decode_plan(given: Json, operations: OperationTable = BUILT_IN) -> Plan:
+    """The plan that was encoded. Nothing in it is looked up or run but pure operators: torch's, and those with a rule.
 
     Raises:
-        ArtifactError: a field is missing or of another type, or an operator is not one that a plan may call.
+        ArtifactError: a field is missing or of another type, an operator is not one that a plan may call, or the rules
+            that it was compiled with are not in the table.
     """
     plan = _decode(given, Plan, "plan")
     assert isinstance(plan, Plan)
-    _require_operators(plan)
+    _require_operators(plan, operations)
     return plan
 
 
-def _require_operators(plan: Plan) -> None:
+def _require_operators(plan: Plan, operations: OperationTable) -> None:
+    require_rules(plan.own_rules, operations)
+    own = operations.only(plan.own_rules)
     for target in {node.target for node in (*plan.statics, *plan.nodes)}:
-        require_callable(target)
+        require_callable(target, own)
 
 
 @cache

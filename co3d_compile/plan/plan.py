@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from co3d_compile.clock.timing import Timing
 from co3d_compile.layout import Layout
 from co3d_compile.ops.flow import Taps, Way
+from co3d_compile.ops.table import Origin
 from co3d_compile.structure import Structure
 
 
@@ -160,6 +161,7 @@ class Plan:
         structure: what the model returns.
         dense: an answer at every frame, also where the network is strided.
         fixed_batch: why the batch cannot change, or empty.
+        own_rules: by target, where the rules come from that are not built in.
     """
 
     period: int
@@ -175,6 +177,7 @@ class Plan:
     start: str = "zeros"
     dense: bool = False
     fixed_batch: str = ""
+    own_rules: Mapping[str, Origin] = field(default_factory=dict)
 
     @cached_property
     def node_timings(self) -> tuple[Timing, ...]:

@@ -12,6 +12,7 @@ from torch.utils._pytree import TreeSpec
 
 from co3d_compile.ops.flow import Flow
 from co3d_compile.ops.operation import Call, Facts, overload
+from co3d_compile.ops.table import BUILT_IN, OperationTable
 from co3d_compile.structure import Structure
 
 
@@ -44,6 +45,7 @@ class Program:
         trainable: names of the parameters among them.
         inputs: in the order of the placeholders.
         structure: what the output tensors are put back into.
+        operations: the rules that it is compiled with.
     """
 
     graph: fx.Graph
@@ -53,6 +55,7 @@ class Program:
     inputs: tuple[ClipInput, ...]
     in_spec: TreeSpec
     structure: Structure
+    operations: OperationTable = BUILT_IN
 
     @property
     def calls(self) -> Iterator[fx.Node]:

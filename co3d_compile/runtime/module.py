@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from co3d_compile.errors import FrameError, InputError, StateError
+from co3d_compile.ops.table import BUILT_IN, OperationTable
 from co3d_compile.plan.plan import Plan
 from co3d_compile.plan.recasting import recast
 from co3d_compile.runtime.eager.blocks import BlockEngine
@@ -35,11 +36,13 @@ class StreamingModule(nn.Module):
     Args:
         plan: what to run.
         weights: by their original names.
+        operations: the rules that the plan was compiled with.
     """
 
-    def __init__(self, plan: Plan, weights: Weights) -> None:
+    def __init__(self, plan: Plan, weights: Weights, operations: OperationTable = BUILT_IN) -> None:
         super().__init__()
         self.weights = weights
+        self.operations = operations.only(plan.own_rules)
         self._take_plan(plan)
         self._engine: EagerEngine | None = None
 
@@ -125,7 +128,7 @@ class StreamingModule(nn.Module):
         """
         _require_positive(chunk)
         tensors, batch = read_video(self.plan, video)
-        engine = BlockEngine(self.plan, self.weights.find)
+        engine = BlockEngine(self.plan, self.weights.find, self.operations)
         return self._outputs.of_video(play_video(engine, tensors, self.initial_state(batch), chunk), batch)
 
     def advance(self, video: Any, state: State, *, chunk: int = 16) -> tuple[Any, State]:
@@ -151,7 +154,7 @@ class StreamingModule(nn.Module):
             raise FrameError(
                 f"the video holds {batch} stream(s), the state {state.batch}\n  try: initial_state({batch})"
             )
-        emitted, state = play_frames(BlockEngine(self.plan, self.weights.find), tensors, state, chunk)
+        emitted, state = play_frames(BlockEngine(self.plan, self.weights.find, self.operations), tensors, state, chunk)
         return self._outputs.of_video(emitted, batch), state
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
@@ -167,7 +170,7 @@ class StreamingModule(nn.Module):
     def engine(self) -> EagerEngine:
         """Built anew when a weight has changed."""
         if self._engine is None or not self._engine.is_current:
-            self._engine = EagerEngine(self.plan, self.weights.find)
+            self._engine = EagerEngine(self.plan, self.weights.find, self.operations)
         return self._engine
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:

@@ -11,7 +11,7 @@ from co3d_compile.errors import InternalError
 from co3d_compile.layout import Layout
 from co3d_compile.ops.flow import Absent, Taps, Way
 from co3d_compile.ops.operation import Block, Operation, overload
-from co3d_compile.ops.table import rule_for
+from co3d_compile.ops.table import OperationTable
 from co3d_compile.plan.plan import Plan, PlanNode, ValueRef, WeightRef
 from co3d_compile.runtime.elements import filled_elements, joined_elements, part_of_block
 from co3d_compile.runtime.state import Element
@@ -26,8 +26,8 @@ class NodeRunner:
         constants: finds a weight, or the result of a static node, by name.
     """
 
-    def __init__(self, plan: Plan, node: PlanNode, constants: Lookup) -> None:
-        rule = rule_for(node.target)
+    def __init__(self, plan: Plan, node: PlanNode, constants: Lookup, operations: OperationTable) -> None:
+        rule = operations.rule_for(node.target)
         self.node = node
         self.rule: Operation | None = rule
         self.constants = constants

@@ -112,7 +112,7 @@ def _verified(network: StreamingModule, model: Original, frames: int, seed: int)
     clip_ticks = max(one.clip_ticks for one in plan.inputs)
     sample = wandering_video(plan, clip_ticks, seed + 1, device)
     sample = _strided(plan, sample, 0)
-    program = _traced(plan, model, sample)
+    program = _traced(network, model, sample)
     run = _running(model, program)
     oracle = Oracle(plan, program, match_calls(program, run, sample), run)
     video = wandering_video(plan, frames, seed, device)
@@ -141,9 +141,11 @@ def _strided(plan: Plan, video: Sequence[Tensor], phase: int) -> list[Tensor]:
     ]
 
 
-def _traced(plan: Plan, model: Original, sample: Sequence[Tensor]) -> Program:
+def _traced(network: StreamingModule, model: Original, sample: Sequence[Tensor]) -> Program:
+    plan = network.plan
     arguments, _ = plan.in_structure.filled(sample)
-    program = trace(model, Clip(tuple(arguments)), [one.time_axis for one in plan.inputs])
+    axes = [one.time_axis for one in plan.inputs]
+    program = trace(model, Clip(tuple(arguments)), axes, network.operations)
     weights = [node.target for node in program.graph.nodes if node.op == "get_attr"]
     if weights != list(plan.weights) or len(program.output_nodes) != len(plan.outputs):
         raise VerificationError(

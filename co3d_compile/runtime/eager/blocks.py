@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from co3d_compile.ops.flow import Taps, Way
+from co3d_compile.ops.table import OperationTable
 from co3d_compile.plan.plan import Plan, PlanNode, Value, timing_of
 from co3d_compile.runtime.eager.statics import static_results
 from co3d_compile.runtime.elements import filled_elements, joined_elements, part_of_block
@@ -56,9 +57,10 @@ class BlockEngine:
         weights: finds a weight by its original name; read at every run.
     """
 
-    def __init__(self, plan: Plan, weights: Lookup) -> None:
+    def __init__(self, plan: Plan, weights: Lookup, operations: OperationTable) -> None:
         self.plan = plan
         self._weights = weights
+        self._operations = operations
 
     def advance(self, inputs: Sequence[Tensor | None], ticks: int, state: State) -> tuple[list[Emitted], State]:
         """Take several ticks.
@@ -69,8 +71,8 @@ class BlockEngine:
         Returns:
             Per output the elements that come out, and the state after the ticks.
         """
-        find = static_results(self.plan, self._weights)
-        chunk = _Chunk(self.plan, find, state, ticks)
+        find = static_results(self.plan, self._weights, self._operations)
+        chunk = _Chunk(self.plan, find, self._operations, state, ticks)
         for given, block in zip(self.plan.inputs, inputs, strict=True):
             chunk.take_input(self.plan.values[given.value], block)
         for node in self.plan.nodes:
@@ -81,9 +83,10 @@ class BlockEngine:
 class _Chunk:
     """One chunk under way."""
 
-    def __init__(self, plan: Plan, find: Lookup, state: State, ticks: int) -> None:
+    def __init__(self, plan: Plan, find: Lookup, operations: OperationTable, state: State, ticks: int) -> None:
         self.plan = plan
         self.find = find
+        self.operations = operations
         self.state = state
         self.stop = state.tick + ticks
         self.stretches: dict[str, Stretch] = {}
@@ -93,7 +96,7 @@ class _Chunk:
         self._store(value, block if due and block is not None else [], due)
 
     def run(self, node: PlanNode) -> None:
-        runner = NodeRunner(self.plan, node, self.find)
+        runner = NodeRunner(self.plan, node, self.find, self.operations)
         values = [self.plan.values[name] for name in node.outputs]
         due = self._due(values[0])
         if not due:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from co3d_compile.ops.flow import Taps
+from co3d_compile.ops.table import OperationTable
 from co3d_compile.plan.plan import Firing, Plan
 from co3d_compile.runtime.eager.kernels import Kernel, kernels_for
 from co3d_compile.runtime.eager.reuse import makes_new
@@ -36,12 +37,12 @@ class EagerEngine:
         weights: finds a weight by its original name.
     """
 
-    def __init__(self, plan: Plan, weights: Lookup) -> None:
+    def __init__(self, plan: Plan, weights: Lookup, operations: OperationTable) -> None:
         self.plan = plan
         self._weights = [weights(name) for name in plan.weights]
         self._version = sum(weight._version for weight in self._weights)
-        self.constants = static_results(plan, weights)
-        kernels = self._kernels = kernels_for(plan, self.constants)
+        self.constants = static_results(plan, weights, operations)
+        kernels = self._kernels = kernels_for(plan, self.constants, operations)
         self._carried = {name for node in plan.nodes for name in node.carried}
         self._schedule = tuple(
             tuple(self._ready(f, kernels) for f in phase if f.node in kernels) for phase in plan.schedule

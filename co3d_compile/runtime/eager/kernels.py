@@ -10,6 +10,7 @@ from torch import Tensor
 
 from co3d_compile.ops.flow import ONE, Way
 from co3d_compile.ops.operation import Operation, Step, overload
+from co3d_compile.ops.table import OperationTable
 from co3d_compile.plan.plan import Plan, PlanNode, ValueRef, WeightRef
 from co3d_compile.runtime.eager.folding import foldable_norms, folded_weights
 from co3d_compile.runtime.eager.reuse import in_place, reusable_operands
@@ -103,7 +104,7 @@ class CallKernel:
         return self.run(taps, batch, n, 1)
 
 
-def kernels_for(plan: Plan, constants: Lookup) -> dict[int, Kernel]:
+def kernels_for(plan: Plan, constants: Lookup, operations: OperationTable) -> dict[int, Kernel]:
     """By index of the node; batch norms that a convolution has taken in are missing."""
     like = constants(plan.weights[0]) if plan.weights else torch.zeros(())
     folds, reused = foldable_norms(plan), reusable_operands(plan)
@@ -112,7 +113,7 @@ def kernels_for(plan: Plan, constants: Lookup) -> dict[int, Kernel]:
     for place, node in enumerate(plan.nodes):
         if place in taken:
             continue
-        runner = NodeRunner(plan, node, constants)
+        runner = NodeRunner(plan, node, constants, operations)
         norm = plan.nodes[folds[place]] if place in folds else None
         stepping = _step_kernel(runner, norm, constants, like)
         if stepping is not None and norm is not None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from co3d_compile.plan.plan import Plan, PlanNode
+from co3d_compile.ops.table import OperationTable
+from co3d_compile.plan.plan import Plan
 from co3d_compile.runtime.runner import Lookup, NodeRunner
 
 
-def static_results(plan: Plan, weights: Lookup) -> Lookup:
+def static_results(plan: Plan, weights: Lookup, operations: OperationTable) -> Lookup:
     """Weights, and what is computed from weights alone."""
     results: dict[str, Tensor] = {}
 
@@ -19,10 +20,9 @@ def static_results(plan: Plan, weights: Lookup) -> Lookup:
     device = weights(plan.weights[0]).device if plan.weights else torch.device("cpu")
     for node in plan.statics:
         with device:
-            _run_static(plan, node, find, results)
+            _run_static(NodeRunner(plan, node, find, operations), results)
     return find
 
 
-def _run_static(plan: Plan, node: PlanNode, find: Lookup, results: dict[str, Tensor]) -> None:
-    outputs = NodeRunner(plan, node, find).run({}, 1, 1, 1)
-    results.update(zip(node.outputs, outputs, strict=True))
+def _run_static(runner: NodeRunner, results: dict[str, Tensor]) -> None:
+    results.update(zip(runner.node.outputs, runner.run({}, 1, 1, 1), strict=True))

@@ -1,4 +1,4 @@
-"""The law of design.md, section 2, as a check: a stream gives what the original gives on the whole video.
+"""The law as a check: a stream gives what the original gives on the whole video, by value, tick and count.
 
 The oracle is always the original. When an element may come out is asked of it too: an element is *determined* after
 c frames if the original gives the same value for every video that begins with them.
@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-import co3d_compile
+from co3d_compile.api import compile
 from co3d_compile.network import Network
-from tests.alive import make_alive, wandering_video
+from co3d_compile.testing.alive import make_alive, wandering_video
 
 Reference = Callable[[Tensor], Any]
 
@@ -26,6 +26,12 @@ ATTEMPTS = 6
 """Videos asked before an element counts as settled: a maximum may not care about the next frame by chance."""
 BEYOND = 30
 """Frames by which these videos are longer: what is settled must not be so because the video ends."""
+
+
+def require(holds: bool, told: str) -> None:
+    """A claim of a check; not ``assert``, which ``python -O`` leaves out."""
+    if not holds:
+        raise AssertionError(told)
 
 
 def windows_of(whole: Reference, width: int, *, time_axis: int = 2) -> Reference:
@@ -61,7 +67,7 @@ class Axis:
         return self.dim + self.folded
 
     def apart(self, output: Tensor, batch: int) -> Tensor:
-        return output.unflatten(self.dim, (batch, -1)) if self.folded else output
+        return torch.unflatten(output, self.dim, (batch, -1)) if self.folded else output
 
 
 def axes_of(reference: Reference, video: Tensor, *, time_axis: int = 2, stacked: bool = False) -> list[Axis]:
@@ -96,7 +102,7 @@ def stream_video(net: Network, video: Tensor, axes: Sequence[Axis], *, time_axis
     ticks: list[list[int]] = [[] for _ in axes]
     for tick, answer in enumerate(came):
         leaves = [None] * len(axes) if answer is None else pytree.tree_leaves(answer)
-        assert len(leaves) == len(axes), "an answer has the original's structure"
+        require(len(leaves) == len(axes), "an answer has not the original's structure")
         for place, (leaf, axis) in enumerate(zip(leaves, axes, strict=True)):
             if leaf is not None:
                 part = leaf.unsqueeze(axis.dim) if axis.stacked else axis.apart(leaf, batch)
@@ -119,16 +125,18 @@ def tolerance(output: Tensor, axis: int) -> float:
 
 def assert_same(made: Tensor, wanted: Tensor, axis: int, what: str) -> None:
     """Equal shapes, equal non-finite entries, and finite ones within the tolerance."""
-    assert made.shape == wanted.shape, f"{what}: {tuple(made.shape)} elements came, {tuple(wanted.shape)} are due"
-    assert made.dtype == wanted.dtype, f"{what}: {made.dtype} came, {wanted.dtype} is due"
+    require(made.shape == wanted.shape, f"{what}: {tuple(made.shape)} elements came, {tuple(wanted.shape)} are due")
+    require(made.dtype == wanted.dtype, f"{what}: {made.dtype} came, {wanted.dtype} is due")
     if not wanted.is_floating_point():
-        assert torch.equal(made, wanted), what
+        require(torch.equal(made, wanted), f"{what}: integers differ")
         return
     finite = wanted.isfinite()
-    assert torch.equal(made[~finite].nan_to_num(7.0), wanted[~finite].nan_to_num(7.0)), f"{what}: non-finite entries"
+    same = torch.equal(made[~finite].nan_to_num(7.0), wanted[~finite].nan_to_num(7.0))
+    require(same, f"{what}: non-finite entries differ")
     error = (made.double() - wanted.double())[finite].abs()
     worst = error.max().item() if error.numel() else 0.0
-    assert worst <= tolerance(wanted, axis), f"{what}: off by {worst:.3g}, {tolerance(wanted, axis):.3g} is allowed"
+    allowed = tolerance(wanted, axis)
+    require(worst <= allowed, f"{what}: off by {worst:.3g}, {allowed:.3g} is allowed")
 
 
 def leaves_of(reference: Reference, video: Tensor) -> list[Tensor]:
@@ -159,16 +167,18 @@ def determined_counts(
     else:
         later = whole
     return [
-        _settled(*(axis.apart(leaf, batch) for leaf in (short, full, poisoned_one)), axis.along)
+        _settled([axis.apart(leaf, batch) for leaf in (short, full, poisoned_one)], axis.along)
         for short, full, poisoned_one, axis in zip(cut, whole, later, axes, strict=True)
     ]
 
 
-def _settled(short: Tensor, full: Tensor, poisoned: Tensor, axis: int) -> int:
+def _settled(answers: Sequence[Tensor], axis: int) -> int:
+    """Leading elements on which the answers to a cut, a whole and a poisoned video agree."""
+    short, full, _ = answers
     allowed = tolerance(full, axis)
 
     def is_settled(n: int) -> bool:
-        one, other, third = (tensor.select(axis, n) for tensor in (short, full, poisoned))
+        one, other, third = (tensor.select(axis, n) for tensor in answers)
         same = torch.allclose(one.double(), other.double(), rtol=0.0, atol=allowed, equal_nan=True)
         return same and torch.equal(other.isfinite(), third.isfinite())
 
@@ -181,7 +191,7 @@ def _settled_by_nothing(
     """All that is settled and has not come is the same for every video: it lies wholly in padding."""
     pairs = zip(leaves_of(reference, video), leaves_of(reference, video * 2 + 1), axes, strict=True)
     fixed = [
-        _settled(*(axis.apart(leaf, video.shape[0]) for leaf in (one, other, one)), axis.along)
+        _settled([axis.apart(leaf, video.shape[0]) for leaf in (one, other, one)], axis.along)
         for one, other, axis in pairs
     ]
     return all(settled <= max(both) for settled, *both in zip(counts, came, fixed, strict=True))
@@ -210,8 +220,9 @@ def check_ticks(
                 break
         if counts is not None:
             told = f"after {frames} frames {came} elements came, {counts} are settled"
-            assert all(one <= settled for one, settled in zip(came, counts, strict=True)), told
-            assert came == counts or not least_delay or _settled_by_nothing(reference, longer, axes, came, counts), told
+            require(all(one <= settled for one, settled in zip(came, counts, strict=True)), told)
+            on_time = came == counts or not least_delay or _settled_by_nothing(reference, longer, axes, came, counts)
+            require(on_time, told)
 
 
 def check_law(
@@ -243,8 +254,8 @@ def check_law(
     example = wandering_video(clip, time_axis=time_axis, seed=seed + 1)
     if alive:
         make_alive(model, example, seed=seed)
-    net = co3d_compile.compile(model, example.clone(), time_axis=time_axis, **options)
-    assert not any(output.approximations for output in net.plan.outputs), "the law is for what is exact"
+    net = compile(model, example.clone(), time_axis=time_axis, **options)
+    require(not any(output.approximations for output in net.plan.outputs), "the law is for what is exact")
     reference = reference or model
     frames = clip[time_axis]
     lengths = sorted(lengths) or [frames, frames + 5]
@@ -256,7 +267,7 @@ def check_law(
         shorter = check_video(net, reference, whole.narrow(time_axis, 0, length), axes, time_axis=time_axis)
         for one, other in zip(shorter.ticks, longest.ticks, strict=True):
             count = min(len(one), len(other))
-            assert one[:count] == other[:count], "an element's tick depends on where the video ends"
+            require(one[:count] == other[:count], "an element's tick depends on where the video ends")
     return net
 
 

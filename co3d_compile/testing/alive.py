@@ -1,4 +1,4 @@
-"""Networks made alive and videos that wander: what makes a difference show (conventions.md)."""
+"""Networks made alive and videos that wander: what makes a difference show."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 def make_alive(model: nn.Module, clip: Tensor, *, seed: int = 0) -> nn.Module:
     """Scale each layer to unit variance on the clip, measure batch-norm statistics there, draw their affine parts.
 
-    Random weights answer every clip alike, and zero-initialised batch norms hide whole branches (conventions.md).
+    Random weights answer every clip alike, and zero-initialised batch norms hide whole branches.
     """
     generator = torch.Generator().manual_seed(seed)
     seen: set[nn.Module] = set()
