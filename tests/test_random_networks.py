@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from torch import Tensor, nn
 
 from co3d_compile.testing.alive import make_alive, wandering_video
+from co3d_compile.testing.dense import check_dense_law
 from co3d_compile.testing.law import check_law, leaves_of, windows_of
 from tests.layers import RandomNetwork
 from tests.networks import networks
@@ -14,6 +15,7 @@ from tests.networks import networks
 FUZZ = int(os.environ.get("CO3D_FUZZ", "0"))
 EVERY_RUN = 200
 HEADS_EVERY_RUN = 100
+DENSE_EVERY_RUN = 60
 
 
 def drawn(count: int) -> settings:
@@ -101,6 +103,19 @@ def obeys_in_every_window(network: RandomNetwork) -> bool:
     return True
 
 
+def obeys_at_a_dense_rate(network: RandomNetwork) -> bool:
+    """Every phase of a network whose time survives; False where the original has no answer."""
+    torch.manual_seed(0)
+    model = network.trunk()
+    clip = wandering_video(network.clip)
+    frames = network.frames + 8
+    if not runs(model, clip) or not runs(model, wandering_video((*network.clip[:2], frames, *network.clip[3:]))):
+        return False
+    make_alive(model, wandering_video(network.clip, seed=1))
+    check_dense_law(model, network.clip, frames=frames)
+    return True
+
+
 @drawn(EVERY_RUN)
 @given(networks())
 def test_networks_that_keep_time_obey_the_law(network: RandomNetwork) -> None:
@@ -111,3 +126,9 @@ def test_networks_that_keep_time_obey_the_law(network: RandomNetwork) -> None:
 @given(networks(head=True))
 def test_heads_answer_every_window(network: RandomNetwork) -> None:
     assume(obeys_in_every_window(network))
+
+
+@drawn(DENSE_EVERY_RUN)
+@given(networks())
+def test_networks_at_a_dense_rate_obey_the_law_at_every_phase(network: RandomNetwork) -> None:
+    assume(obeys_at_a_dense_rate(network))

@@ -13,6 +13,7 @@ import co3d_compile
 from co3d_compile.errors import InputError, UnsupportedError
 from co3d_compile.network import Network
 from co3d_compile.testing.alive import make_alive, wandering_video
+from co3d_compile.testing.dense import check_dense_law
 from co3d_compile.testing.law import assert_same
 
 CLIP = (1, 2, 12, 4, 4)
@@ -88,34 +89,12 @@ def came_from(net: Network, frames: Tensor) -> list[tuple[int, Any]]:
     return [(tick, answer) for tick, answer in enumerate(answers) if answer is not None]
 
 
-def check_every_phase(net: Network, model: nn.Module, video: Tensor, stride: int) -> None:
-    """Dense element n is the strided network's on the video from frame ``n mod stride`` on, if it saw only that."""
-    timing = net.plan.timing(net.plan.outputs[0].value)
-    ticks = [tick for tick, _ in came_from(net, video)]
-    elements = torch.cat([answer for _, answer in came_from(net, video)], 2)
-    forward = net.forward(video)
-
-    assert ticks == [timing.clock(n) for n in range(len(ticks))]
-    assert timing.stride == 1
-    assert_same(forward, elements, 2, "forward")
-    for phase in range(stride):
-        with torch.no_grad():
-            wanted = model(video[:, :, phase:])
-        numbers = range(phase, elements.shape[2], stride)
-        assert len(numbers) == wanted.shape[2], "there are as many as the strided network gives"
-        seen = [m for m, n in enumerate(numbers) if phase == 0 or timing.lo(n) >= phase]
-        assert len(seen) > 1
-        assert_same(elements[:, :, phase::stride][:, :, seen], wanted[:, :, seen], 2, f"phase {phase}")
-
-
 @pytest.mark.parametrize("name", STRIDED)
 def test_a_dense_rate_gives_every_phase_of_the_strided_network(name: str) -> None:
     torch.manual_seed(0)
     model = make_alive(STRIDED[name](), wandering_video(CLIP))
-    native = co3d_compile.compile(model, CLIP)
-    net = co3d_compile.compile(model, CLIP, rate="dense")
 
-    check_every_phase(net, model, wandering_video((1, 2, 31, 4, 4), seed=3), native.report.outputs[0].stride)
+    check_dense_law(model, CLIP, frames=31)
 
 
 @pytest.mark.parametrize("name", HEADS)
