@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from co3d_compile.capture.capture import capture
 from co3d_compile.capture.clip import read_clip
-from co3d_compile.passes import compile_program
+from co3d_compile.passes import compile_program, rewrite
 
 BLOCKS = (8, 32, 128, 330)
 
@@ -36,7 +36,7 @@ def main() -> None:
         begin = time.perf_counter()
         program = capture(model, read_clip((1, 2, 8, 4, 4), torch.float32, torch.device("cpu")))
         captured = time.perf_counter()
-        plan = compile_program(program)
+        plan = compile_program(rewrite(program))
         done = time.perf_counter()
         nodes = len(plan.nodes)
         seconds = f"{captured - begin:.2f}", f"{done - captured:.2f}", f"{(done - captured) / nodes * 1e3:.2f}"

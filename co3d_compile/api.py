@@ -17,8 +17,9 @@ from co3d_compile.errors import ApproximationError, InputError
 from co3d_compile.network import Network
 from co3d_compile.ops.operation import Operation
 from co3d_compile.ops.table import table_with
-from co3d_compile.passes import compile_program
+from co3d_compile.passes import compile_program, rewrite
 from co3d_compile.passes.gates import GatePolicy
+from co3d_compile.passes.own import ProgramPass
 from co3d_compile.plan.plan import Plan
 from co3d_compile.runtime.weights import Weights
 
@@ -39,6 +40,7 @@ def compile(
     strict: bool = False,
     time_axis: int | Sequence[int] | None = None,
     ops: Sequence[Operation] = (),
+    passes: Sequence[ProgramPass] = (),
 ) -> Network:
     """Turn a video model into a continual one.
 
@@ -56,13 +58,15 @@ def compile(
         time_axis: the axis of time, for each input or for all; 5-D inputs are taken as ``(N, C, T, H, W)``.
         ops: rules for operators that are not built in, or in place of built-in ones (docs/adding-an-operation.md);
             those of installed packages are found without it.
+        passes: rewrite the captured program before it is analysed, in order (docs/own-passes.md).
 
     Raises:
         CaptureError: the model fails on the clip, or cannot be traced.
         UnsupportedError: operations that cannot be streamed, all of them.
         RateError: branches of different temporal strides meet.
         ApproximationError: ``strict``, and something is only approximate.
-        ExtensionError: a rule in ``ops``, or of an installed package that the model needs, cannot be used.
+        ExtensionError: a rule in ``ops``, or of an installed package that the model needs, cannot be used; a pass
+            fails, or changes what is computed.
         InputError: an option is not one of its values.
     """
     if start not in STARTS:
@@ -72,12 +76,12 @@ def compile(
     if window is not None and window < 1:
         raise InputError(f"window is {window}\n  try: a number of elements from 1 up")
     dtype, device = _dtype_and_device(model)
-    program = capture(model, read_clip(clip, dtype, device), time_axis, table_with(ops))
+    program = rewrite(capture(model, read_clip(clip, dtype, device), time_axis, table_with(ops)), passes)
     plan = compile_program(program, window=window, policy=policy, start=start, dense=rate == "dense")
     if strict:
         _require_exact(plan)
     weights = Weights({**program.state, **program.tensors}, trainable=program.trainable, kept=frozenset(program.state))
-    return Network(plan, weights, program.operations)
+    return Network(plan, weights, program.operations, passes)
 
 
 def load(path: str | os.PathLike[str], *, ops: Sequence[Operation] = ()) -> Network:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from co3d_compile.artifact import write_artifact
+from co3d_compile.ops.table import BUILT_IN, OperationTable
+from co3d_compile.passes.own import ProgramPass
+from co3d_compile.plan.plan import Plan
 from co3d_compile.report.build import build_report
 from co3d_compile.report.data import Report
 from co3d_compile.runtime.module import StreamingModule
+from co3d_compile.runtime.weights import Weights
 from co3d_compile.verification.result import Verification
 from co3d_compile.verification.verify import Original, verify
 
@@ -15,23 +20,41 @@ from co3d_compile.verification.verify import Original, verify
 class Network(StreamingModule):
     """A continual network: ``step``, ``stream``, ``forward``, and what is known of it."""
 
+    def __init__(
+        self,
+        plan: Plan,
+        weights: Weights,
+        operations: OperationTable = BUILT_IN,
+        passes: Sequence[ProgramPass] = (),
+    ) -> None:
+        super().__init__(plan, weights, operations)
+        self._passes = tuple(passes)
+
     @property
     def report(self) -> Report:
         """Delay, receptive field, exactness, state and multiply-accumulates, per output, in total and per layer."""
         return build_report(self.plan, [self.weights.find(name) for name in self.plan.weights])
 
-    def verify(self, model: Original, *, frames: int | None = None, seed: int = 0) -> Verification:
+    def verify(
+        self,
+        model: Original,
+        *,
+        frames: int | None = None,
+        seed: int = 0,
+        passes: Sequence[ProgramPass] | None = None,
+    ) -> Verification:
         """Compare with the original, element by element, on a random video from its first frame through its end.
 
         Args:
             model: the original; it is not changed.
             frames: length of the video; None: the clip, two periods of the network and one frame more.
+            passes: those that ``compile`` was given; a file holds only their names, so after ``load`` they are needed.
 
         Raises:
             VerificationError: the model is not the one that this network was compiled from.
-            InputError: the video is shorter than the clip.
+            InputError: the video is shorter than the clip, or these are not the passes.
         """
-        return verify(self, model, frames=frames, seed=seed)
+        return verify(self, model, frames=frames, seed=seed, passes=self._passes if passes is None else passes)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network as it is, weights included, to one file, which ``co3d_compile.load`` reads.

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from co3d_compile.passes.gates import GatePolicy, resolve_gates
 from co3d_compile.passes.idioms import fuse_idioms
 from co3d_compile.passes.lowering import lower
+from co3d_compile.passes.own import ProgramPass, run_own_passes
 from co3d_compile.passes.propagation import Choices, propagate_time, smallest_window
 from co3d_compile.passes.separation import separate_pools
 from co3d_compile.passes.thinning import thinned_windows
 from co3d_compile.plan.plan import Plan
 from co3d_compile.program.program import Program
+
+
+def rewrite(program: Program, passes: Sequence[ProgramPass] = ()) -> Program:
+    """The program with its idioms fused, after the user's own passes.
+
+    Raises:
+        ExtensionError: one of these passes fails, or changes what is computed.
+    """
+    return run_own_passes(fuse_idioms(program), passes)
 
 
 def compile_program(
@@ -23,7 +33,7 @@ def compile_program(
     start: str = "zeros",
     dense: bool = False,
 ) -> Plan:
-    """All passes in order.
+    """The plan of a rewritten program: all other passes, in order.
 
     Args:
         window: width of resizable windows over time; None takes the clip's.
@@ -34,7 +44,6 @@ def compile_program(
         UnsupportedError: operations that cannot be streamed.
         RateError: branches of different strides meet.
     """
-    program = fuse_idioms(program)
     gates = resolve_gates(program, policy or {})
     choices = Choices(gates, window, smallest_window(program), dense)
     program = separate_pools(propagate_time(program, choices))

@@ -52,6 +52,7 @@ def lower(program: Program, *, start: str, dense: bool) -> Plan:
         start=start,
         dense=dense,
         fixed_batch=_fixed_batch(program),
+        passes=program.passes,
         own_rules=program.operations.origins(target_name(node) for node in program.calls),
     )
 

@@ -164,6 +164,34 @@ def test_several_inputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert len(co3d_compile.load(out).plan.inputs) == 2
 
 
+def test_rules_by_name(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cont = weights.parent / "cont.pt"
+    torch.save(residual().state_dict(), weights)
+    options = ["--model", "tests.small_models:residual", "--clip", SHAPE, "--ops", "tests.test_own_rules:Doubled"]
+
+    assert compile_command.main([str(weights), "--out", str(cont), *options]) == 0
+    assert inspect_command.main([str(cont)]) == 1
+    assert "aten.relu.default: tests.test_own_rules.Doubled" in capsys.readouterr().err
+    assert inspect_command.main([str(cont), "--ops", "tests.test_own_rules:Doubled"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("Doubled", "error: --ops 'Doubled' names no rule\n  try: package.module:Rule\n"),
+        (
+            "tests.nowhere:Rule",
+            "error: --ops tests.nowhere:Rule: ModuleNotFoundError: No module named 'tests.nowhere'\n",
+        ),
+        ("tests.test_own_rules:Rule", "error: --ops tests.test_own_rules:Rule: AttributeError: module 'tests.test_own"),
+        ("tests.small_models:trunk", "error: an object of type tests.small_models.Trunk is no rule\n"),
+    ],
+)
+def test_names_of_no_rule(weights: Path, name: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compiled(weights, "--ops", name) == 1
+    assert capsys.readouterr().err.startswith(text)
+
+
 def test_difference_writes_nothing(
     weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,11 +16,9 @@ from co3d_compile.capture.programs import exported_for
 from co3d_compile.capture.vocabulary import canonicalise
 from co3d_compile.errors import CaptureError
 from co3d_compile.ops.table import BUILT_IN, OperationTable
+from co3d_compile.program.agreement import first_disagreement
 from co3d_compile.program.interpret import run_graph
 from co3d_compile.program.program import ClipInput, Program
-
-TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.02}
-"""Relative to the largest value: the graph runs the same kernels, but may order or fuse them otherwise."""
 
 
 def capture(
@@ -128,13 +126,10 @@ def _compare(program: Program, model: nn.Module, clip: Clip) -> None:
 
 
 def _require_close(made: Sequence[Tensor], wanted: Sequence[Tensor]) -> None:
-    for place, (one, other) in enumerate(zip(made, wanted, strict=True)):
-        tolerance = TOLERANCE.get(other.dtype, 0.0)
-        scale = other.abs().double().nan_to_num().max().item() if other.numel() else 0.0
-        error = (one.double() - other.double()).abs().nan_to_num().max().item() if other.numel() else 0.0
-        if one.shape != other.shape or error > tolerance * max(scale, 1e-6):
-            raise CaptureError(
-                f"output {place}: the captured graph differs from the model by {error:.3g}, of up to {scale:.3g}: "
-                "something in the model changes between calls or depends on values in Python\n"
-                "  try: remove random or stateful parts from forward"
-            )
+    found = first_disagreement(made, wanted)
+    if found is not None:
+        raise CaptureError(
+            f"output {found.place}: the captured graph differs from the model by {found.error:.3g}, of up to "
+            f"{found.scale:.3g}: something in the model changes between calls or depends on values in Python\n"
+            "  try: remove random or stateful parts from forward"
+        )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,8 +13,9 @@ from co3d_compile.capture.clip import ClipArgument
 from co3d_compile.capture.source import LoadedModel, read_model
 from co3d_compile.cli.exit_codes import Exit, exit_code_of
 from co3d_compile.cli.printing import print_json, print_report, progress, say
-from co3d_compile.cli.values import clip_of, elements, policy, shapes
+from co3d_compile.cli.values import OPS, clip_of, elements, policy, rules, see_working_folder, shapes
 from co3d_compile.network import Network
+from co3d_compile.ops.operation import Operation
 from co3d_compile.verification.result import Verification
 
 CODES = (
@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--rate", choices=RATES, default="native", help="answers as the strided network gives them, or at every frame")
     add("--start", choices=STARTS, default="zeros", help="what stands before the first frame (default: zeros)")
     add("--policy", type=policy, action="append", metavar="PATTERN=frame|window", help="how gates are made, by path")
+    add("--ops", action="append", metavar="PACKAGE.MODULE:RULE", help=OPS)
     add("--strict", action="store_true", help="refuse whatever is only approximate")
     add(
         "--verify",
@@ -76,16 +77,17 @@ def _require_usable(parser: argparse.ArgumentParser, options: argparse.Namespace
 
 def _compile(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Exit:
     require_writable(options.out)
-    if (options.factory or options.trust_pickle) and os.getcwd() not in sys.path:
-        # as with python -m: the factory, or a pickled model's package, may lie in the folder one works in
-        sys.path.insert(0, os.getcwd())
+    if options.factory or options.trust_pickle:
+        see_working_folder()
+    # before the model: a file that calls an operator of one's own is read only where that is defined
+    ops = rules(options.ops or ())
     with progress("reading the model"):
         loaded = read_model(options.model, factory=options.factory, trust_pickle=options.trust_pickle)
     clip = clip_of(options.clip) if options.clip else loaded.clip
     if clip is None:
         parser.error(f"--clip is needed: the file ({loaded.kind}) does not say which clip the model takes")
     with progress("compiling"):
-        network = _network(loaded, clip, options)
+        network = _network(loaded, clip, ops, options)
     verification = _verification(network, loaded, options)
     _print(network, verification, options)
     if verification is not None and not verification.passed:
@@ -96,7 +98,7 @@ def _compile(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Ex
     return Exit.DONE
 
 
-def _network(loaded: LoadedModel, clip: ClipArgument, options: argparse.Namespace) -> Network:
+def _network(loaded: LoadedModel, clip: ClipArgument, ops: Sequence[Operation], options: argparse.Namespace) -> Network:
     axes = options.time_axis
     return compile(
         loaded.model,
@@ -107,6 +109,7 @@ def _network(loaded: LoadedModel, clip: ClipArgument, options: argparse.Namespac
         policy=dict(options.policy or ()),
         strict=options.strict,
         time_axis=axes[0] if axes and len(axes) == 1 else axes,
+        ops=ops,
     )
 
 

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import os
+import re
+import sys
+from collections.abc import Sequence
+from importlib.metadata import EntryPoint
 from typing import cast
 
 from co3d_compile.capture.clip import ClipArgument
+from co3d_compile.errors import ExtensionError
+from co3d_compile.ops.operation import Operation
+from co3d_compile.ops.own import require_rule
 from co3d_compile.passes.gates import POLICIES, GatePolicy
 
 Shape = tuple[int, ...]
+NAMED = re.compile(r"[\w.]+:[\w.]+")
+OPS = "a rule for an operator that is not built in; those of installed packages are found without it"
 
 
 def shapes(text: str) -> list[Shape]:
@@ -29,6 +39,37 @@ def policy(text: str) -> tuple[str, GatePolicy]:
     if not separator or not pattern or name not in POLICIES:
         raise argparse.ArgumentTypeError(f"{text!r} is not PATTERN={' or PATTERN='.join(POLICIES)}")
     return pattern, cast(GatePolicy, name)
+
+
+def see_working_folder() -> None:
+    """As with python -m: what an option names may lie in the folder one works in."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+
+
+def rules(named: Sequence[str]) -> list[Operation]:
+    """The rules behind ``PACKAGE.MODULE:RULE``, the name of a class or a function without arguments.
+
+    Raises:
+        ExtensionError: one is not found, fails, or makes no rule.
+    """
+    if named:
+        see_working_folder()
+    return [_rule(text) for text in named]
+
+
+def _rule(text: str) -> Operation:
+    if not NAMED.fullmatch(text):
+        raise ExtensionError(f"--ops {text!r} names no rule\n  try: package.module:Rule")
+    try:
+        made: Operation = EntryPoint("", text, "").load()()
+    except Exception as failure:  # importing runs the user's code
+        raise ExtensionError(
+            f"--ops {text}: {type(failure).__name__}: {failure}\n"
+            "  try: package.module:Rule, a class that can be made without arguments, in a folder that Python looks in"
+        ) from failure
+    require_rule(made)
+    return made
 
 
 def elements(text: str) -> int:

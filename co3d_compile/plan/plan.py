@@ -161,6 +161,7 @@ class Plan:
         structure: what the model returns.
         dense: an answer at every frame, also where the network is strided.
         fixed_batch: why the batch cannot change, or empty.
+        passes: names of the user's own passes that the plan was made with.
         own_rules: by target, where the rules come from that are not built in.
     """
 
@@ -177,6 +178,7 @@ class Plan:
     start: str = "zeros"
     dense: bool = False
     fixed_batch: str = ""
+    passes: tuple[str, ...] = ()
     own_rules: Mapping[str, Origin] = field(default_factory=dict)
 
     @cached_property

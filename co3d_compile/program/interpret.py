@@ -12,13 +12,13 @@ from co3d_compile.program.program import Program, is_getitem, with_nodes_replace
 
 def run_graph(program: Program, inputs: Sequence[Tensor]) -> list[Tensor]:
     """The flat outputs for a clip of the shape that was captured."""
-    values = _all_values(program, inputs)
+    values = node_values(program, inputs)
     return [values[node] for node in program.output_nodes]
 
 
 def graph_values(program: Program, inputs: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]]:
     """Every tensor that the graph computes, by its name in the plan, in order; of several outputs the first."""
-    for node, value in _all_values(program, inputs).items():
+    for node, value in node_values(program, inputs).items():
         if node.op != "call_function" or is_getitem(node):
             continue
         if isinstance(value, Tensor):
@@ -39,7 +39,8 @@ def call_node(program: Program, node: fx.Node, values: dict[fx.Node, Any]) -> An
     return node.target(*args, **kwargs)
 
 
-def _all_values(program: Program, inputs: Sequence[Tensor]) -> dict[fx.Node, Any]:
+def node_values(program: Program, inputs: Sequence[Tensor]) -> dict[fx.Node, Any]:
+    """What every input and call of the graph gives, in order."""
     values: dict[fx.Node, Any] = {}
     left = iter(inputs)
     for node in program.graph.nodes:

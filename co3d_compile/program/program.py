@@ -46,6 +46,7 @@ class Program:
         inputs: in the order of the placeholders.
         structure: what the output tensors are put back into.
         operations: the rules that it is compiled with.
+        passes: names of the user's own passes that have rewritten it.
     """
 
     graph: fx.Graph
@@ -56,6 +57,7 @@ class Program:
     in_spec: TreeSpec
     structure: Structure
     operations: OperationTable = BUILT_IN
+    passes: tuple[str, ...] = ()
 
     @property
     def calls(self) -> Iterator[fx.Node]:

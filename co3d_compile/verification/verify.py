@@ -17,6 +17,8 @@ from co3d_compile.capture.clip import Clip
 from co3d_compile.capture.export import evaluating, quiet
 from co3d_compile.errors import InputError, VerificationError
 from co3d_compile.ops.flow import Way
+from co3d_compile.passes import rewrite
+from co3d_compile.passes.own import ProgramPass, pass_name
 from co3d_compile.plan.plan import Plan
 from co3d_compile.program.interpret import run_graph
 from co3d_compile.program.program import Program
@@ -30,31 +32,49 @@ from co3d_compile.verification.video import wandering_video
 Original = nn.Module | ExportedProgram
 
 
-def verify(network: StreamingModule, model: Original, *, frames: int | None = None, seed: int = 0) -> Verification:
+def verify(
+    network: StreamingModule,
+    model: Original,
+    *,
+    frames: int | None = None,
+    seed: int = 0,
+    passes: Sequence[ProgramPass] = (),
+) -> Verification:
     """Run the original on a whole random video and the stream on the same frames, from the first through the end.
 
     Args:
         model: the original; it is not changed.
         frames: length of the video; None: the clip, two periods of the network and one frame more.
+        passes: the user's own, with which the network was compiled.
 
     Raises:
         VerificationError: the model is not the one that the network was compiled from.
-        InputError: the video is shorter than the clip.
+        InputError: the video is shorter than the clip, or these are not the passes.
     """
     plan = network.plan
+    _require_passes(plan, passes)
     ticks = window_ticks(plan)
     frames = ticks + 2 * plan.period * _phases(plan) + 1 if frames is None else frames
     if frames < ticks:
         raise InputError(f"a video of {frames} frames is shorter than the window of {ticks}\n  try: more frames")
     if not isinstance(model, nn.Module):
         with quiet():
-            return _verified(network, model, frames, seed)
+            return _verified(network, model, passes, frames, seed)
     with evaluating(model), quiet():
-        result = _verified(network, model, frames, seed)
+        result = _verified(network, model, passes, frames, seed)
         if result.passed or network.weights.dtype is not torch.float32 or not _may_be_rounding(result):
             return result
-        again = _verified(copy.deepcopy(network).double(), copy.deepcopy(model).double(), frames, seed)
+        again = _verified(copy.deepcopy(network).double(), copy.deepcopy(model).double(), passes, frames, seed)
         return replace(result, in_double=again)
+
+
+def _require_passes(plan: Plan, passes: Sequence[ProgramPass]) -> None:
+    given = tuple(pass_name(own) for own in passes)
+    if given != plan.passes:
+        raise InputError(
+            f"the network was compiled with the passes {', '.join(plan.passes) or '(none)'}, not "
+            f"{', '.join(given) or '(none)'}\n  try: verify(model, passes=[...]) with those"
+        )
 
 
 def _may_be_rounding(result: Verification) -> bool:
@@ -106,14 +126,16 @@ class _Trial:
         return self.phase == 0 or self.plan.timing(name).lo(number) >= self.phase
 
 
-def _verified(network: StreamingModule, model: Original, frames: int, seed: int) -> Verification:
+def _verified(
+    network: StreamingModule, model: Original, passes: Sequence[ProgramPass], frames: int, seed: int
+) -> Verification:
     plan = network.plan
     device = next(iter(network.weights.state_dict().values()), torch.empty(())).device
     clip_ticks = max(one.clip_ticks for one in plan.inputs)
     sample = wandering_video(plan, clip_ticks, seed + 1, device)
     sample = _strided(plan, sample, 0)
-    program = _traced(network, model, sample)
-    run = _running(model, program)
+    program = _compared(network, model, passes, sample)
+    run = _running(model, _traced(network, model, sample) if passes else program)
     oracle = Oracle(plan, program, match_calls(program, run, sample), run)
     video = wandering_video(plan, frames, seed, device)
     streamed = stream_elements(network, video, frames)
@@ -142,10 +164,18 @@ def _strided(plan: Plan, video: Sequence[Tensor], phase: int) -> list[Tensor]:
 
 
 def _traced(network: StreamingModule, model: Original, sample: Sequence[Tensor]) -> Program:
+    arguments, _ = network.plan.in_structure.filled(sample)
+    axes = [one.time_axis for one in network.plan.inputs]
+    return trace(model, Clip(tuple(arguments)), axes, network.operations)
+
+
+def _compared(
+    network: StreamingModule, model: Original, passes: Sequence[ProgramPass], sample: Sequence[Tensor]
+) -> Program:
+    """The program whose nodes have the names of the plan's."""
     plan = network.plan
-    arguments, _ = plan.in_structure.filled(sample)
-    axes = [one.time_axis for one in plan.inputs]
-    program = trace(model, Clip(tuple(arguments)), axes, network.operations)
+    program = _traced(network, model, sample)
+    program = rewrite(program, passes) if passes else program
     weights = [node.target for node in program.graph.nodes if node.op == "get_attr"]
     if weights != list(plan.weights) or len(program.output_nodes) != len(plan.outputs):
         raise VerificationError(
