@@ -29,6 +29,9 @@ assert (output.delay, output.stride, output.receptive_field) == (3, 4, 7), outpu
 assert network.verify(model).passed
 network.save("cont.pt")
 torch.save(model.state_dict(), "weights.pt")
+clip = torch.randn(1, 3, 16, 8, 8)
+torch.export.save(torch.export.export(model.eval(), (clip,)), "model.pt2")
+torch.jit.save(torch.jit.trace(model, clip), "script.pt")
 video = torch.randn(2, 3, 21, 8, 8)
 torch.save((video, model(video).detach()), "video.pt")
 """
@@ -99,6 +102,25 @@ def test_the_packages_own_test_is_one_call(folder: Path, site: Path) -> None:
     ended = run(CHECK, folder, ROOT, site)
 
     assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize("name", ["model.pt2", "script.pt"])
+def test_a_model_file_is_read_where_the_package_is_installed_alone(folder: Path, site: Path, name: str) -> None:
+    command = f"""
+import sys
+from co3d_compile.cli.compile import main
+
+assert "own_operation" not in sys.modules
+sys.exit(main(["{name}", "--clip", "1x3x16x8x8", "--out", "from_file.pt"]))
+"""
+    there, elsewhere = run(command, folder, ROOT, site), run(command, folder, ROOT)
+
+    assert there.returncode == 0, there.stderr
+    assert elsewhere.returncode == 1, elsewhere.stderr
+    assert elsewhere.stderr.endswith(
+        f"error: {name}: the model calls own_operation.temporal_filter.default, which no one here defines\n"
+        "  try: install the package that defines it and its rule, or name the rule: --ops package.module:Rule\n"
+    )
 
 
 def test_the_command_finds_the_package_too(folder: Path, site: Path) -> None:

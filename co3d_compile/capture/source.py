@@ -20,6 +20,7 @@ from co3d_compile.capture.archives import code_in_archive
 from co3d_compile.capture.clip import ClipArgument
 from co3d_compile.capture.export import quiet
 from co3d_compile.capture.factories import build_model, fill_weights
+from co3d_compile.capture.own_operators import define_operators, require_operators
 from co3d_compile.errors import ModelFileError
 from co3d_compile.plan.encoding import PLAN_FILE
 
@@ -116,10 +117,12 @@ def _zip_reader(path: Path) -> Reader:
 def _read_exported(path: Path, factory: str | None, trust_pickle: bool) -> LoadedModel:
     if not trust_pickle:
         _require_data(path)
+    define_operators(path)
     try:
         with quiet():
             exported = torch.export.load(path)
     except Exception as failure:  # torch raises whatever a damaged archive leads it to
+        require_operators(path)
         raise _damaged(path, failure) from failure
     return LoadedModel(exported, _known_clip(exported), "a torch.export archive")
 
@@ -152,10 +155,13 @@ def _known_clip(exported: ExportedProgram) -> ClipArgument | None:
 
 
 def _read_torchscript(path: Path, factory: str | None, trust_pickle: bool) -> LoadedModel:
+    define_operators(path)
     try:
         with quiet():
             model = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
     except (RuntimeError, ValueError) as failure:
+        if "Unknown builtin op" in str(failure):
+            require_operators(path)
         raise _damaged(path, failure) from failure
     return LoadedModel(model, None, "TorchScript")
 

@@ -32,7 +32,8 @@ class TemporalFilter(nn.Module):
         super().__init__()
         self.weights = nn.Parameter(torch.linspace(-1.0, 1.0, size))
         self.stride = stride
+        self.padding = size // 2
 
     def forward(self, video: Tensor) -> Tensor:
-        filtered: Tensor = temporal_filter(video, self.weights, self.stride, len(self.weights) // 2)
+        filtered: Tensor = temporal_filter(video, self.weights, self.stride, self.padding)
         return filtered
