@@ -47,7 +47,7 @@ class Network(StreamingModule):
 
         Args:
             model: the original; it is not changed.
-            frames: length of the video; None: the clip, two periods of the network and one frame more.
+            frames: length of the video; None: the clip and two periods of the network.
             passes: those that ``compile`` was given; a file holds only their names, so after ``load`` they are needed.
 
         Raises:

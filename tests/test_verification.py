@@ -265,3 +265,39 @@ def test_an_output_that_hardly_moves_is_said_to_tell_little() -> None:
     net = co3d_compile.compile(model, CLIP)
 
     assert "says little about time" in str(net.verify(model))
+
+
+class LiteralSizes(nn.Module):
+    """Takes clips of 8 frames alone: its sizes are written out before what reads neighbours."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv3d(2, 4, 3, padding=1)
+        self.lines = nn.Conv1d(4, 4, 3, padding=1)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        y = self.lines(x.permute(0, 3, 4, 1, 2).reshape(16, 4, 8)).relu()
+        y = self.lines(y)
+        return self.head(y.view(1, 4, 4, 4, 8).mean((1, 2, 4)))
+
+
+def test_what_reads_neighbours_behind_literal_sizes_is_put_together_from_windows() -> None:
+    torch.manual_seed(0)
+    model = make_alive(LiteralSizes(), wandering_video((1, 2, 8, 4, 4)))
+    result = co3d_compile.compile(model, (1, 2, 8, 4, 4)).verify(model, frames=12)
+
+    assert result.passed, str(result)
+    assert result.outputs[0].elements == 5
+    assert {"lines"} <= {one.path for one in result.intermediates}
+
+
+def test_a_difference_behind_literal_sizes_is_found() -> None:
+    torch.manual_seed(0)
+    model = make_alive(LiteralSizes(), wandering_video((1, 2, 8, 4, 4)))
+    net = co3d_compile.compile(model, (1, 2, 8, 4, 4))
+    with torch.no_grad():
+        model.lines.weight[..., 2] *= 1.01
+
+    assert not net.verify(model, frames=12).passed

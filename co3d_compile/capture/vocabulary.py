@@ -54,6 +54,8 @@ REWRITTEN = {
     "aten.new_zeros.default",
     "aten.new_ones.default",
     "aten.new_full.default",
+    "aten.zero.default",
+    "aten.fill.Scalar",
     "aten.copy.default",
     "aten.view.default",
     "aten._unsafe_view.default",
@@ -181,7 +183,7 @@ def _convolution(graph: fx.Graph, node: fx.Node) -> None:
 def _filled(graph: fx.Graph, node: fx.Node) -> None:
     given = bound_arguments(node)
     name = target_name(node)
-    value = given.get("fill_value", 1 if "ones" in name else 0)
+    value = given.get("fill_value", given.get("value", 1 if "ones" in name else 0))
     made = _insert(graph, node, aten.full.default, (list(node.meta["val"].shape), value))
     made.kwargs = {"dtype": node.meta["val"].dtype}
     _replace(graph, node, made)
@@ -218,6 +220,8 @@ _SPELLINGS: dict[str, Callable[[fx.Graph, fx.Node], None]] = {
     "new_zeros": _filled,
     "new_ones": _filled,
     "new_full": _filled,
+    "zero": _filled,
+    "fill": _filled,
     "copy": _copied,
     "view": _reshaped,
     "_unsafe_view": _reshaped,

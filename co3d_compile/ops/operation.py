@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,6 +126,10 @@ class Operation(ABC):
     targets: tuple[str, ...] = ()
     broadcasts = False
     """Operands may keep size 1 where the clip has more; otherwise they are expanded before a run."""
+
+    def measured_dims(self, arguments: Mapping[str, Any], rank: int) -> Collection[int]:
+        """Dimensions whose size an operation that broadcasts takes from its operands, so that they have to have it."""
+        return ()
 
     @abstractmethod
     def flow(self, call: Call) -> Flow:

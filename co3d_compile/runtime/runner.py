@@ -104,7 +104,12 @@ class NodeRunner:
     def _tensor(self, name: str, operands: Mapping[str, Tensor], block: Block) -> Tensor:
         tensor = operands[name] if name in operands else self.constants(name)
         layout = self.operand_layouts[name]
-        if (self.rule is not None and self.rule.broadcasts) or layout == layout.solid():
+        if self.rule is not None and self.rule.broadcasts:
+            shape = list(tensor.shape)
+            for dim in self.rule.measured_dims(self.node.arguments, layout.rank):
+                shape[dim] = layout.shape[dim]
+            return tensor.expand(shape)
+        if layout == layout.solid():
             return tensor
         return tensor.expand(layout.solid().running_shape(block.width, block.batch))
 

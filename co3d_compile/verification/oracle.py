@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,14 +67,32 @@ class Oracle:
             record.stopped = str(stop).splitlines()[0] if str(stop) else type(stop).__name__
         return Record(dict(self._current), record.stopped)
 
-    def windows(self, record: Record, clip: Sequence[Tensor], first_tick: int, ticks: int) -> dict[str, Tensor]:
+    @property
+    def replaceable(self) -> Collection[str]:
+        """Nodes whose call in the original is known."""
+        return self._matching.calls.keys()
+
+    def windows(
+        self,
+        record: Record,
+        clip: Sequence[Tensor],
+        first_tick: int,
+        ticks: int,
+        *,
+        also: Collection[str] = (),
+    ) -> dict[str, Tensor]:
         """Run on one clip of ``ticks``, every convolution and pool replaced by its results from ``first_tick`` on.
+
+        Args:
+            also: nodes whose results are asked for beside those below.
 
         Returns:
             Values of nodes without time, and the outputs, by name.
         """
         made: dict[str, Tensor] = {}
         wanted = self._named_calls(with_time=False)
+        for name in also:
+            wanted.setdefault(self._matching.calls[name], []).append(name)
         self._current.clear()
         for name in self.gates.sources & record.tensors.keys():
             self._current[name] = record.tensors[name]

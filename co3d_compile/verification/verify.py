@@ -27,6 +27,7 @@ from co3d_compile.verification.comparing import Elements, Tally, stream_elements
 from co3d_compile.verification.matching import match_calls
 from co3d_compile.verification.oracle import Oracle, Record, elements_of, poisoned
 from co3d_compile.verification.result import GATED, WHOLE, WINDOWS, Comparison, Verification
+from co3d_compile.verification.stitching import Windows, reliable, stitch
 from co3d_compile.verification.video import wandering_video
 
 Original = nn.Module | ExportedProgram
@@ -44,7 +45,7 @@ def verify(
 
     Args:
         model: the original; it is not changed.
-        frames: length of the video; None: the clip, two periods of the network and one frame more.
+        frames: length of the video; None: the clip and two periods of the network.
         passes: the user's own, with which the network was compiled.
 
     Raises:
@@ -54,7 +55,8 @@ def verify(
     plan = network.plan
     _require_passes(plan, passes)
     ticks = window_ticks(plan)
-    frames = ticks + 2 * plan.period * _phases(plan) + 1 if frames is None else frames
+    # as many more than the clip as keep its place in the period: a model may pad by what its strides leave over
+    frames = ticks + 2 * plan.period * _phases(plan) if frames is None else frames
     if frames < ticks:
         raise InputError(f"a video of {frames} frames is shorter than the window of {ticks}\n  try: more frames")
     if not isinstance(model, nn.Module):
@@ -121,6 +123,15 @@ class _Trial:
         """The stream's number of the original's element n."""
         return self.phase + n * self.plan.timing(name).grid
 
+    def clip(self, first: int) -> list[Tensor]:
+        """The original's inputs for the window that starts at a tick."""
+        parts = []
+        for one, tensor in zip(self.plan.inputs, self.video, strict=True):
+            pace = one.rate * one.grid
+            start, stop = -(-first // pace), -(-(first + self.ticks) // pace)
+            parts.append(tensor.narrow(one.time_axis, start, stop - start))
+        return parts
+
     def compares(self, name: str, number: int) -> bool:
         """The original saw the same frames: before a later phase, the stream saw frames, the original its padding."""
         return self.phase == 0 or self.plan.timing(name).lo(number) >= self.phase
@@ -141,13 +152,23 @@ def _verified(
     streamed = stream_elements(network, video, frames)
     tallies: dict[str, Tally] = {}
     notes: list[str] = []
+    unknown: frozenset[str] = frozenset()
     for phase in range(_phases(plan)):
         seen = _strided(plan, video, phase)
-        trial = _Trial(plan, oracle, oracle.record(seen), streamed, frames, seen, window_ticks(plan), phase)
+        record = reliable(plan, oracle.record(seen), frames - phase)
+        trial = _Trial(plan, oracle, record, streamed, frames, seen, window_ticks(plan), phase)
+        unknown |= _stitched(trial)
         _tally_whole(trial, tallies)
         _tally_windows(trial, tallies)
         notes = notes or _stop_notes(trial)
+    tallies = {name: tally for name, tally in tallies.items() if name not in unknown}
     return _result(plan, frames, tallies, [*notes, *_missing_notes(plan, tallies), *_tick_notes(trial, video)])
+
+
+def _stitched(trial: _Trial) -> frozenset[str]:
+    """Complete the record from windows; returns what stays unknown."""
+    windows = Windows(trial.frames - trial.phase, trial.ticks, max(trial.plan.period, _phases(trial.plan)), trial.clip)
+    return stitch(trial.plan, trial.oracle, trial.record, windows)
 
 
 def _phases(plan: Plan) -> int:
@@ -215,7 +236,7 @@ def _tally_windows(trial: _Trial, tallies: dict[str, Tally]) -> None:
         wanted = [name for name in left if (first / plan.timing(name).pace).denominator == 1]
         if outputs.isdisjoint(wanted):
             continue
-        made = trial.oracle.windows(trial.record, _clip(trial, first), first, trial.ticks)
+        made = trial.oracle.windows(trial.record, trial.clip(first), first, trial.ticks)
         for name in wanted:
             if name in made:
                 tally = tallies.setdefault(name, Tally(plan.values[name], WINDOWS + trial.remark))
@@ -224,16 +245,6 @@ def _tally_windows(trial: _Trial, tallies: dict[str, Tally]) -> None:
                 )
                 _compare_elements(trial, tally, name, int(first / plan.timing(name).pace), elements)
                 _note_extra(trial, tally, name)
-
-
-def _clip(trial: _Trial, first: int) -> list[Tensor]:
-    """The original's inputs for the window that starts at a tick."""
-    parts = []
-    for one, tensor in zip(trial.plan.inputs, trial.video, strict=True):
-        pace = one.rate * one.grid
-        start, stop = -(-first // pace), -(-(first + trial.ticks) // pace)
-        parts.append(tensor.narrow(one.time_axis, start, stop - start))
-    return parts
 
 
 def _compare_elements(trial: _Trial, tally: Tally, name: str, first: int, elements: Sequence[Tensor]) -> None:
