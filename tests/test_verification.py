@@ -265,3 +265,28 @@ def test_an_output_that_hardly_moves_is_said_to_tell_little() -> None:
     net = co3d_compile.compile(model, CLIP)
 
     assert "says little about time" in str(net.verify(model))
+
+
+class Chomped(nn.Module):
+    """Padded at both ends and cut to its length again, as in a temporal convolutional network, before a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv1d(3, 4, 3, padding=4, dilation=2)
+        self.conv2 = nn.Conv1d(4, 4, 3, padding=4, dilation=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.mean((3, 4))
+        for conv in (self.conv1, self.conv2):
+            x = torch.relu_(conv(x)[:, :, 2:-2].contiguous())
+        return x.mean(2)
+
+
+def test_what_a_slice_cuts_off_is_not_missed_and_a_copy_of_it_is_followed() -> None:
+    model = make_alive(Chomped(), wandering_video(CLIP))
+    net = co3d_compile.compile(model, CLIP)
+
+    result = net.verify(model)
+
+    assert result.passed, str(result)
+    assert result.outputs[0].elements >= 3

@@ -127,6 +127,10 @@ class Operation(ABC):
     broadcasts = False
     """Operands may keep size 1 where the clip has more; otherwise they are expanded before a run."""
 
+    def whole_dims(self, arguments: Mapping[str, Any], rank: int) -> tuple[int, ...]:
+        """Dimensions in which an operand of that rank is expanded although the rule broadcasts."""
+        return ()
+
     @abstractmethod
     def flow(self, call: Call) -> Flow:
         """How this call treats time.

@@ -57,6 +57,19 @@ def writes_in_place(func: Any) -> bool:
     return bool(arguments) and arguments[0].alias_info is not None and arguments[0].alias_info.is_write
 
 
+def is_view(func: Any) -> bool:
+    """The operator returns a part or another shape of its first argument's memory."""
+    returns = func._schema.returns
+    return len(returns) == 1 and returns[0].alias_info is not None
+
+
+def laid_out_like(view: Tensor, result: Tensor) -> Tensor:
+    """The result with the strides of the view: a model that asks for contiguous memory must copy it, as it did."""
+    if view.shape != result.shape or 0 in view.stride():
+        return result
+    return torch.empty_strided(view.shape, view.stride(), dtype=result.dtype, device=result.device).copy_(result)
+
+
 def put_in_place(func: Any, args: tuple[Any, ...], result: Tensor) -> Any:
     """The result as the operator would have returned it: written into its first argument if that is what it does.
 
@@ -64,6 +77,8 @@ def put_in_place(func: Any, args: tuple[Any, ...], result: Tensor) -> Any:
     """
     if writes_in_place(func):
         return args[0].copy_(result)
+    if is_view(func):
+        return laid_out_like(func(*args), result)
     others = len(func._schema.returns) - 1
     return (result, *[result.new_empty(0)] * others) if others else result
 
