@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import co3d_compile
 from co3d_compile.errors import InputError, VerificationError
@@ -290,3 +291,29 @@ def test_what_a_slice_cuts_off_is_not_missed_and_a_copy_of_it_is_followed() -> N
 
     assert result.passed, str(result)
     assert result.outputs[0].elements >= 3
+
+
+class ClipSizedPool(nn.Module):
+    """A head whose pool is as large as what it is given, whatever that is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = Block(3, 4, 2)
+        self.fc = nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.block(x))
+        x = F.avg_pool3d(x, x.data.size()[-3:])
+        result: Tensor = self.fc(x.view(x.size(0), -1))
+        return result
+
+
+@pytest.mark.parametrize("frames", [2, 8])
+def test_a_pool_that_grows_with_the_video_is_compared_on_windows(frames: int) -> None:
+    model = make_alive(ClipSizedPool().eval(), wandering_video(CLIP))
+    net = co3d_compile.compile(model, (1, 3, frames, 8, 8))
+
+    result = net.verify(model)
+
+    assert result.passed, str(result)
+    assert result.outputs[0].against.startswith("the original on every window")

@@ -23,6 +23,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     Attributes:
         operators: names of the operators called, in order.
+        literals: of each call, its arguments without tensors.
     """
 
     def __init__(
@@ -37,10 +38,12 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._expected = expected
         self._astray = False
         self.operators: list[str] = []
+        self.literals: list[tuple[Any, ...]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         number, name = len(self.operators), str(func)
         self.operators.append(name)
+        self.literals.append(tuple(value for value in args if not _holds_tensors(value)))
         if self._expected is not None and (number >= len(self._expected) or self._expected[number] != name):
             self._astray = True
         replacement = None if self._astray else self._replacements.get(number)
@@ -49,6 +52,10 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if isinstance(first, Tensor) and not self._astray:
             self._note(number, name, first)
         return result
+
+
+def _holds_tensors(value: Any) -> bool:
+    return isinstance(value, Tensor) or (isinstance(value, (list, tuple)) and any(map(_holds_tensors, value)))
 
 
 def writes_in_place(func: Any) -> bool:
