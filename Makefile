@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 N ?= 10000
 VIDEO ?=
 
-.PHONY: demo test format fuzz zoo bench clean
+.PHONY: demo test format fuzz zoo bench networks clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py $(if $(VIDEO),--video "$(VIDEO)")
@@ -29,6 +29,9 @@ zoo: $(VENV)/.ready
 
 bench: $(VENV)/.ready
 	$(BIN)/python -m benchmarks.steps
+
+networks: $(VENV)/.ready
+	$(BIN)/python -m benchmarks.networks
 
 # torch is pinned before anything else asks for it: a looser requirement would bring gigabytes of CUDA.
 $(VENV)/.ready: pyproject.toml requirements-models.txt

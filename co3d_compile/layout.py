@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from math import prod
@@ -116,9 +116,16 @@ class Layout:
     def without(self, mark: Mark) -> Layout:
         return self.with_dims([tuple(factor for factor in dim if factor is not mark) for dim in self.dims])
 
-    def solid(self) -> Layout:
-        """Spread dimensions written out."""
-        return self.with_dims([tuple(self.size(f) if isinstance(f, Spread) else f for f in dim) for dim in self.dims])
+    def solid(self, places: Collection[int] | None = None) -> Layout:
+        """Spread dimensions written out: all, or those at ``places``."""
+        return self.with_dims(
+            [
+                tuple(self.size(f) if isinstance(f, Spread) else f for f in dim)
+                if places is None or place in places
+                else dim
+                for place, dim in enumerate(self.dims)
+            ]
+        )
 
     def regroup(self, sizes: Sequence[int]) -> Layout:
         """The layout after a reshape to ``sizes`` (row-major order is kept).

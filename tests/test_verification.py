@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import co3d_compile
 from co3d_compile.errors import InputError, VerificationError
@@ -301,3 +302,54 @@ def test_a_difference_behind_literal_sizes_is_found() -> None:
         model.lines.weight[..., 2] *= 1.01
 
     assert not net.verify(model, frames=12).passed
+
+
+class Chomped(nn.Module):
+    """Padded at both ends and cut to its length again, as in a temporal convolutional network, before a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv1d(3, 4, 3, padding=4, dilation=2)
+        self.conv2 = nn.Conv1d(4, 4, 3, padding=4, dilation=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.mean((3, 4))
+        for conv in (self.conv1, self.conv2):
+            x = torch.relu_(conv(x)[:, :, 2:-2].contiguous())
+        return x.mean(2)
+
+
+def test_what_a_slice_cuts_off_is_not_missed_and_a_copy_of_it_is_followed() -> None:
+    model = make_alive(Chomped(), wandering_video(CLIP))
+    net = co3d_compile.compile(model, CLIP)
+
+    result = net.verify(model)
+
+    assert result.passed, str(result)
+    assert result.outputs[0].elements >= 3
+
+
+class ClipSizedPool(nn.Module):
+    """A head whose pool is as large as what it is given, whatever that is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = Block(3, 4, 2)
+        self.fc = nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.block(x))
+        x = F.avg_pool3d(x, x.data.size()[-3:])
+        result: Tensor = self.fc(x.view(x.size(0), -1))
+        return result
+
+
+@pytest.mark.parametrize("frames", [2, 8])
+def test_a_pool_that_grows_with_the_video_is_compared_on_windows(frames: int) -> None:
+    model = make_alive(ClipSizedPool().eval(), wandering_video(CLIP))
+    net = co3d_compile.compile(model, (1, 3, frames, 8, 8))
+
+    result = net.verify(model)
+
+    assert result.passed, str(result)
+    assert result.outputs[0].against.startswith("the original on every window")

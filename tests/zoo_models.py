@@ -20,11 +20,13 @@ class ZooModel:
     Attributes:
         make: the model for clips of so many frames of such a size (a head's pool may depend on both).
         frames, size: as published.
+        slower: of two pathways, how much slower the first one is; the second takes every frame.
     """
 
     make: Callable[[int, int], nn.Module]
     frames: int
     size: int
+    slower: int | None = None
 
     def build(self, frames: int | None = None, size: int | None = None) -> nn.Module:
         return self.make(frames or self.frames, size or self.size).eval()
@@ -32,6 +34,11 @@ class ZooModel:
     def clip(self, frames: int | None = None, size: int | None = None) -> tuple[int, ...]:
         side = size or self.size
         return (1, 3, frames or self.frames, side, side)
+
+    def clips(self, frames: int | None = None, size: int | None = None) -> tuple[int, ...] | list[tuple[int, ...]]:
+        """What the model takes: one clip, or one for each pathway."""
+        clip = self.clip(frames, size)
+        return clip if self.slower is None else [(*clip[:2], clip[2] // self.slower, *clip[3:]), clip]
 
 
 def trunk(model: nn.Module) -> nn.Module:
@@ -102,6 +109,19 @@ def _r2plus1d(frames: int, size: int) -> nn.Module:
     )
 
 
+def _slowfast(slower: int, fusion_kernel: int) -> Callable[[int, int], nn.Module]:
+    def make(frames: int, size: int) -> nn.Module:
+        side = ceil(size / 32)
+        return _published("pytorchvideo.models.slowfast").create_slowfast(
+            model_num_class=400,
+            slowfast_fusion_conv_kernel_size=(fusion_kernel, 1, 1),
+            slowfast_fusion_conv_stride=(slower, 1, 1),
+            head_pool_kernel_sizes=((frames // slower, side, side), (frames, side, side)),
+        )
+
+    return make
+
+
 # temporal kernels as in the SlowFast repository's I3D_8x8_R50
 _I3D = _resnet(
     temporal_stride=2,
@@ -133,6 +153,10 @@ ZOO: dict[str, ZooModel] = {
     "slow": ZooModel(_resnet(stem_conv_kernel_size=(1, 7, 7)), 8, 256),
     "c2d": ZooModel(_C2D, 8, 224),
     "i3d": ZooModel(_I3D, 8, 224),
+    "slowfast_4x16": ZooModel(_slowfast(8, 5), 32, 224, slower=8),
+    "slowfast_8x8": ZooModel(_slowfast(4, 7), 32, 224, slower=4),
+    "mvit_v1_b": ZooModel(_torchvision("mvit_v1_b"), 16, 224),
+    "swin3d_t": ZooModel(_torchvision("swin3d_t"), 32, 224),
     "csn": ZooModel(_csn, 32, 224),
     "r2plus1d": ZooModel(_r2plus1d, 16, 224),
 }

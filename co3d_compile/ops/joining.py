@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -27,7 +27,7 @@ class Cat(Operation):
         besides = joined([Facts(_with_dim(f.layout, dim, ()), f.dtype, f.timing) for f in operands], call.sizes)
         return alone(_with_dim(besides, dim, (call.shapes[0][dim],)))
 
-    def measured_dims(self, arguments: Mapping[str, Any], rank: int) -> Collection[int]:
+    def whole_dims(self, arguments: Mapping[str, Any], rank: int) -> tuple[int, ...]:
         return (canonical_dim(arguments["dim"], rank),)
 
     def run(self, arguments: Mapping[str, Any], block: Block) -> Any:
@@ -40,7 +40,10 @@ class Cat(Operation):
             Sample("channels", lambda x: torch.cat([x, x.relu(), x * 2], 1)),
             Sample("at other depths", lambda x: torch.cat([F.avg_pool3d(x, (3, 1, 1), 1, (1, 0, 0)), x], 1)),
             Sample("with zeros", lambda x: torch.cat([x, torch.zeros_like(x[:, :1])], 1)),
-            Sample("with more zeros", lambda x: torch.cat([x, torch.zeros(x.shape[0], 3, *x.shape[2:])], 1)),
+            Sample(
+                "between constants",
+                lambda x: torch.cat([x.new_zeros(len(x), 3, *x.shape[2:]), x, torch.ones_like(x)], 1),
+            ),
             Sample("over time", lambda x: torch.cat([x, x], 2), refusal="tensors are joined along time"),
         )
 

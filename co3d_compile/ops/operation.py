@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,8 +127,8 @@ class Operation(ABC):
     broadcasts = False
     """Operands may keep size 1 where the clip has more; otherwise they are expanded before a run."""
 
-    def measured_dims(self, arguments: Mapping[str, Any], rank: int) -> Collection[int]:
-        """Dimensions whose size an operation that broadcasts takes from its operands, so that they have to have it."""
+    def whole_dims(self, arguments: Mapping[str, Any], rank: int) -> tuple[int, ...]:
+        """Dimensions in which an operand of that rank is expanded although the rule broadcasts."""
         return ()
 
     @abstractmethod

@@ -17,7 +17,7 @@ from co3d_compile.ops.normalization import BatchNorm, GroupNorm, LayerNorm
 from co3d_compile.ops.operation import Operation
 from co3d_compile.ops.own import require_rule, rule_name
 from co3d_compile.ops.padding import Pad, PadByContent
-from co3d_compile.ops.pointwise import Pointwise, is_pointwise
+from co3d_compile.ops.pointwise import LearnedSlope, Pointwise, is_pointwise
 from co3d_compile.ops.pooling import AveragePool, MaxPool
 from co3d_compile.ops.products import Linear, MatrixProduct
 from co3d_compile.ops.reduction import Reduction
@@ -32,6 +32,7 @@ RULES: tuple[Operation, ...] = (
     AveragePool(),
     AdaptivePool(),
     Reduction(),
+    LearnedSlope(),
     BatchNorm(),
     LayerNorm(),
     GroupNorm(),

@@ -42,8 +42,7 @@ class NodeRunner:
     @property
     def takes_operands_as_they_are(self) -> bool:
         """No operand is expanded before the operator sees it."""
-        broadcasts = self.rule is not None and self.rule.broadcasts
-        return broadcasts or all(layout == layout.solid() for layout in self.operand_layouts.values())
+        return all(layout == self._wanted(layout) for layout in self.operand_layouts.values())
 
     def run(self, operands: Mapping[str, Tensor], elements: int, width: int, batch: int) -> tuple[Tensor, ...]:
         """The outputs for operands of ``width`` elements along time, of which ``elements`` come out."""
@@ -104,14 +103,14 @@ class NodeRunner:
     def _tensor(self, name: str, operands: Mapping[str, Tensor], block: Block) -> Tensor:
         tensor = operands[name] if name in operands else self.constants(name)
         layout = self.operand_layouts[name]
-        if self.rule is not None and self.rule.broadcasts:
-            shape = list(tensor.shape)
-            for dim in self.rule.measured_dims(self.node.arguments, layout.rank):
-                shape[dim] = layout.shape[dim]
-            return tensor.expand(shape)
-        if layout == layout.solid():
-            return tensor
-        return tensor.expand(layout.solid().running_shape(block.width, block.batch))
+        wanted = self._wanted(layout)
+        return tensor if layout == wanted else tensor.expand(wanted.running_shape(block.width, block.batch))
+
+    def _wanted(self, layout: Layout) -> Layout:
+        """The operand's layout as the operator takes it."""
+        if self.rule is None or not self.rule.broadcasts:
+            return layout.solid()
+        return layout.solid(self.rule.whole_dims(self.node.arguments, layout.rank))
 
 
 def spaced(elements: list[Tensor], dilation: int) -> list[Tensor]:

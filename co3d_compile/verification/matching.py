@@ -22,10 +22,12 @@ class Matching:
 
     Attributes:
         operators: the original's operator calls on a clip.
+        literals: their arguments without tensors.
         calls: node name to the number of its call.
     """
 
     operators: list[str]
+    literals: list[tuple[Any, ...]]
     calls: dict[str, int]
 
 
@@ -43,23 +45,28 @@ def match_calls(program: Program, run: Callable[[Sequence[Tensor]], Any], clip: 
 
     with Watch(note) as watch:
         run(clip)
+    targets = {node.name: str(node.target) for node in program.calls}
     calls: dict[str, int] = {}
     last = -1
     for name, value in graph_values(program, clip):
         if not value.is_floating_point() or not value.numel():
             continue
-        found = _find(fingerprint(value), seen, last)
+        wanted = fingerprint(value)
+        places = [n for n, one in enumerate(seen) if one is not None and _same(one, wanted)]
+        found = _nearest(places, last, [n for n in places if watch.operators[n] == targets.get(name)])
         if found is not None:
             calls[name] = found
             last = max(last, found)
-    return Matching(watch.operators, calls)
+    return Matching(watch.operators, watch.literals, calls)
 
 
-def _find(wanted: Fingerprint, seen: Sequence[Fingerprint | None], last: int) -> int | None:
-    places = [n for n, one in enumerate(seen) if one is not None and _same(one, wanted)]
-    later = [n for n in places if n > last]
-    found = later or places
-    return found[0] if found else None
+def _nearest(places: Sequence[int], last: int, of_same_operator: Sequence[int]) -> int | None:
+    """The first place after the last one found; of equal tensors, one that the same operator made."""
+    for candidates in (of_same_operator, places):
+        later = [n for n in candidates if n > last]
+        if later:
+            return later[0]
+    return places[0] if places else None
 
 
 def _same(one: Fingerprint, other: Fingerprint) -> bool:

@@ -60,12 +60,25 @@ class Oracle:
             for name in wanted.get(number, ()):
                 self._current[name] = result.detach().clone()
 
+        watch = Watch(note, replacements_of(self.gates, self._matching.calls), self._matching.operators)
         try:
-            with Watch(note, replacements_of(self.gates, self._matching.calls), self._matching.operators):
+            with watch:
                 self._run(video)
         except Exception as stop:
             record.stopped = str(stop).splitlines()[0] if str(stop) else type(stop).__name__
+        for name in self._behind_grown_kernels(watch.literals):
+            self._current.pop(name, None)
         return Record(dict(self._current), record.stopped)
+
+    def _behind_grown_kernels(self, literals: Sequence[tuple[Any, ...]]) -> set[str]:
+        """Values behind pools whose kernels follow from the clip's length: what a longer video gives is no window."""
+        grown: set[str] = set()
+        for node in self._plan.nodes:
+            call = self._matching.calls.get(node.name, len(literals))
+            differs = call < len(literals) and literals[call] != self._matching.literals[call]
+            if not grown.isdisjoint(node.reads) or ("kernel_size" in node.arguments and differs):
+                grown.update(node.outputs)
+        return grown
 
     @property
     def replaceable(self) -> Collection[str]:

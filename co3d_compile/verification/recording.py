@@ -23,6 +23,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     Attributes:
         operators: names of the operators called, in order.
+        literals: of each call, its arguments without tensors.
     """
 
     def __init__(
@@ -37,10 +38,12 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._expected = expected
         self._astray = False
         self.operators: list[str] = []
+        self.literals: list[tuple[Any, ...]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         number, name = len(self.operators), str(func)
         self.operators.append(name)
+        self.literals.append(tuple(value for value in args if not _holds_tensors(value)))
         if self._expected is not None and (number >= len(self._expected) or self._expected[number] != name):
             self._astray = True
         replacement = None if self._astray else self._replacements.get(number)
@@ -51,10 +54,27 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
+def _holds_tensors(value: Any) -> bool:
+    return isinstance(value, Tensor) or (isinstance(value, (list, tuple)) and any(map(_holds_tensors, value)))
+
+
 def writes_in_place(func: Any) -> bool:
     """The operator changes its first argument and returns it."""
     arguments = func._schema.arguments
     return bool(arguments) and arguments[0].alias_info is not None and arguments[0].alias_info.is_write
+
+
+def is_view(func: Any) -> bool:
+    """The operator returns a part or another shape of its first argument's memory."""
+    returns = func._schema.returns
+    return len(returns) == 1 and returns[0].alias_info is not None
+
+
+def laid_out_like(view: Tensor, result: Tensor) -> Tensor:
+    """The result with the strides of the view: a model that asks for contiguous memory must copy it, as it did."""
+    if view.shape != result.shape or 0 in view.stride():
+        return result
+    return torch.empty_strided(view.shape, view.stride(), dtype=result.dtype, device=result.device).copy_(result)
 
 
 def put_in_place(func: Any, args: tuple[Any, ...], result: Tensor) -> Any:
@@ -64,6 +84,8 @@ def put_in_place(func: Any, args: tuple[Any, ...], result: Tensor) -> Any:
     """
     if writes_in_place(func):
         return args[0].copy_(result)
+    if is_view(func):
+        return laid_out_like(func(*args), result)
     others = len(func._schema.returns) - 1
     return (result, *[result.new_empty(0)] * others) if others else result
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import lcm
 
 import torch
@@ -23,6 +24,7 @@ from co3d_compile.plan.plan import Plan
 from co3d_compile.program.interpret import run_graph
 from co3d_compile.program.program import Program
 from co3d_compile.runtime.module import StreamingModule
+from co3d_compile.runtime.start import last_tick
 from co3d_compile.verification.comparing import Elements, Tally, stream_elements
 from co3d_compile.verification.matching import match_calls
 from co3d_compile.verification.oracle import Oracle, Record, elements_of, poisoned
@@ -134,7 +136,18 @@ class _Trial:
 
     def compares(self, name: str, number: int) -> bool:
         """The original saw the same frames: before a later phase, the stream saw frames, the original its padding."""
+        if name not in self.outputs and self.plan.timing(name).clock(number) > self.end:
+            return False  # the original makes it and cuts it off
         return self.phase == 0 or self.plan.timing(name).lo(number) >= self.phase
+
+    @cached_property
+    def outputs(self) -> frozenset[str]:
+        return frozenset(output.value for output in self.plan.outputs)
+
+    @cached_property
+    def end(self) -> int:
+        """The tick at which the stream has brought out everything."""
+        return last_tick(self.plan, self.frames)
 
 
 def _verified(
