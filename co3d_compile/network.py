@@ -25,7 +25,8 @@ class Network(StreamingModule):
 
         Args:
             model: the original; it is not changed.
-            frames: length of the video; None: the clip, two periods of the network and one frame more.
+            frames: length of the video; None: the clip, two periods of the network, and one frame more unless time
+                is cut into pieces or made longer, which originals do with videos of whole periods.
 
         Raises:
             VerificationError: the model is not the one that this network was compiled from.
