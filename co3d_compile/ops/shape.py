@@ -51,11 +51,11 @@ class View(Operation):
                 lambda x: x.view(1, 2, 2, -1, 4, 5).transpose(1, 2).reshape(1, 4, -1, 4, 5),
                 (1, 4, 8, 4, 5),
             ),
-            Sample("pairs of frames", lambda x: x.reshape(*x.shape[:2], -1, 2, 4, 5), lengths=2),
-            Sample("pairs of frames in channels", _space_of_pairs, lengths=2),
-            Sample("pairs of frames, and back", lambda x: _time_of_pairs(_space_of_pairs(x) * 2), lengths=2),
+            Sample("pairs of frames", lambda x: x.reshape(*x.shape[:2], -1, 2, 4, 5), multiple=2),
+            Sample("pairs of frames in channels", _space_of_pairs, multiple=2),
+            Sample("pairs of frames, and back", lambda x: _time_of_pairs(_space_of_pairs(x) * 2), multiple=2),
             Sample(
-                "pairs of folded frames", lambda x: _pairs(x.transpose(1, 2).flatten(0, 1), len(x)).exp(), lengths=2
+                "pairs of folded frames", lambda x: _pairs(x.transpose(1, 2).flatten(0, 1), len(x)).exp(), multiple=2
             ),
             Sample(
                 "fifths of time", lambda x: x.reshape(1, 2, 5, -1), refusal="time of size 8 is cut into pieces of 5"
@@ -83,7 +83,7 @@ class BurstView(Operation):
     def samples(self) -> tuple[Sample, ...]:
         return (
             Sample("pooled in fours", lambda x: F.avg_pool3d(_time_of_pairs(x), (4, 1, 1))),
-            Sample("beside the frames before", lambda x: _time_of_pairs(_space_of_pairs(x.relu())) + x, lengths=2),
+            Sample("beside the frames before", lambda x: _time_of_pairs(_space_of_pairs(x.relu())) + x, multiple=2),
             Sample("lines of pixels", lambda x: F.max_pool1d(x.flatten(2), 3, 2)),
             Sample(
                 "beside two for each", lambda x: _time_of_pairs(x.repeat(1, 2, 1, 1, 1)) - x.repeat_interleave(2, 2)

@@ -266,8 +266,16 @@ def check_law(
     axes = axes_of(reference, example, time_axis=time_axis, stacked=stacked)
     whole = _video(clip, lengths[-1], batch, time_axis, seed)
     longest = check_video(net, reference, whole, axes, time_axis=time_axis)
-    asked = {"time_axis": time_axis, "poison": poison, "least_delay": least_delay, "multiple": multiple}
-    check_ticks(reference, whole, longest.ticks, axes, **asked)
+    check_ticks(
+        reference,
+        whole,
+        longest.ticks,
+        axes,
+        time_axis=time_axis,
+        poison=poison,
+        least_delay=least_delay,
+        multiple=multiple,
+    )
     for length in lengths[:-1]:
         shorter = check_video(net, reference, whole.narrow(time_axis, 0, length), axes, time_axis=time_axis)
         for one, other in zip(shorter.ticks, longest.ticks, strict=True):

@@ -62,13 +62,13 @@ def draw_sample(rule: Operation, place: int) -> Sample:
 def check_sample(sample: Sample, *, ops: Sequence[Operation] = ()) -> Network:
     """An accepted sample obeys the law, on videos whose lengths fit no stride."""
     frames = sample.clip[2]
-    return _obeys(sample, sample.clip, [frames, frames + sample.lengths, frames + 6 * sample.lengths], ops)
+    return _obeys(sample, sample.clip, [frames, frames + sample.multiple, frames + 6 * sample.multiple], ops)
 
 
 def check_batch(sample: Sample, *, ops: Sequence[Operation] = ()) -> Network:
     """An accepted sample obeys the law for two streams in lockstep."""
     clip = (2, *sample.clip[1:])
-    return _obeys(sample, clip, [clip[2] + 3 * sample.lengths], ops)
+    return _obeys(sample, clip, [clip[2] + 3 * sample.multiple], ops)
 
 
 def check_refusal(sample: Sample, *, ops: Sequence[Operation] = ()) -> UnsupportedError:
@@ -106,6 +106,6 @@ def _obeys(sample: Sample, clip: Sequence[int], lengths: Sequence[int], ops: Seq
         reference=windows_of(model, clip[2]) if sample.collapses else sample.as_streamed,
         stacked=sample.collapses,
         poison=sample.poison,
-        multiple=sample.lengths,
+        multiple=sample.multiple,
         ops=ops,
     )
