@@ -155,8 +155,7 @@ def _strided(plan: Plan, video: Sequence[Tensor], phase: int) -> list[Tensor]:
 def _traced(network: StreamingModule, model: Original, sample: Sequence[Tensor]) -> Program:
     plan = network.plan
     arguments, _ = plan.in_structure.filled(sample)
-    axes = [one.time_axis for one in plan.inputs]
-    program = trace(model, Clip(tuple(arguments)), axes, network.operations)
+    program = trace(model, Clip(tuple(arguments)), network.operations)
     weights = [node.target for node in program.graph.nodes if node.op == "get_attr"]
     if weights != list(plan.weights) or len(program.output_nodes) != len(plan.outputs):
         raise VerificationError(
