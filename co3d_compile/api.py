@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -20,6 +21,7 @@ from co3d_compile.ops.table import table_with
 from co3d_compile.passes import compile_program, rewrite
 from co3d_compile.passes.gates import GatePolicy
 from co3d_compile.passes.own import ProgramPass
+from co3d_compile.passes.readings import plan_as_read
 from co3d_compile.plan.plan import Plan
 from co3d_compile.runtime.weights import Weights
 
@@ -55,7 +57,8 @@ def compile(
             have seen padding are held back (``valid``), or a still video of the first frame (``replicate``).
         policy: how gates on the whole clip are made, by pattern of module path: ``frame`` (default) or ``window``.
         strict: refuse every approximation.
-        time_axis: the axis of time, for each input or for all; 5-D inputs are taken as ``(N, C, T, H, W)``.
+        time_axis: the axis of time, for each input or for all. None: 5-D inputs are ``(N, C, T, H, W)``, or where that
+            cannot be streamed ``(N, T, ...)``; for others the one axis at which the network streams.
         ops: rules for operators that are not built in, or in place of built-in ones (docs/adding-an-operation.md);
             those of installed packages are found without it.
         passes: rewrite the captured program before it is analysed, in order (docs/own-passes.md).
@@ -76,8 +79,9 @@ def compile(
     if window is not None and window < 1:
         raise InputError(f"window is {window}\n  try: a number of elements from 1 up")
     dtype, device = _dtype_and_device(model)
-    program = rewrite(capture(model, read_clip(clip, dtype, device), time_axis, table_with(ops)), passes)
-    plan = compile_program(program, window=window, policy=policy, start=start, dense=rate == "dense")
+    program = rewrite(capture(model, read_clip(clip, dtype, device), table_with(ops)), passes)
+    plan_of = partial(compile_program, window=window, policy=policy, start=start, dense=rate == "dense")
+    plan = plan_as_read(program, time_axis, plan_of)
     if strict:
         _require_exact(plan)
     weights = Weights({**program.state, **program.tensors}, trainable=program.trainable, kept=frozenset(program.state))

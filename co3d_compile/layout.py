@@ -27,7 +27,15 @@ Dim = tuple[Factor, ...]
 
 
 class SplitError(ValueError):
-    """A reshape cuts time or the batch into pieces."""
+    """A reshape cuts time or the batch into pieces.
+
+    Attributes:
+        pieces: elements of time that stay together, where it is time that is cut, evenly; else 1.
+    """
+
+    def __init__(self, reason: str, pieces: int = 1) -> None:
+        super().__init__(reason)
+        self.pieces = pieces
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,31 @@ class Layout:
         """The same layout for another number of elements in the clip."""
         return Layout(self.dims, elements, self.batch)
 
+    @property
+    def burst(self) -> int:
+        """The size of what is folded into time's dimension right inside time; 1: nothing."""
+        dim = self.time_dim
+        if dim is None:
+            return 1
+        inside = self.dims[dim][self.dims[dim].index(Mark.TIME) + 1 :]
+        return inside[0] if inside and isinstance(inside[0], int) else 1
+
+    def unfolded(self) -> Layout:
+        """The same shape with the burst taken for elements of time."""
+        dims = []
+        for dim in self.dims:
+            place = dim.index(Mark.TIME) if Mark.TIME in dim else len(dim)
+            dims.append(dim[: place + 1] + dim[place + 2 :])
+        return self.with_dims(dims).with_time(self.time * self.burst)
+
+    def paired(self, pieces: int) -> Layout:
+        """The same shape with every ``pieces`` elements of time taken for one."""
+        dims: list[Dim] = []
+        for dim in self.dims:
+            place = dim.index(Mark.TIME) + 1 if Mark.TIME in dim else len(dim)
+            dims.append((*dim[:place], pieces, *dim[place:]) if Mark.TIME in dim else dim)
+        return self.with_dims(dims).with_time(self.time // pieces)
+
     def without(self, mark: Mark) -> Layout:
         return self.with_dims([tuple(factor for factor in dim if factor is not mark) for dim in self.dims])
 
@@ -157,7 +190,8 @@ class Layout:
                 pending = (have // size, *rest)
                 size = 1
             else:
-                raise SplitError(f"{_name(factor)} of size {have} is cut into pieces of {size}")
+                pieces = have // size if factor is Mark.TIME and have % size == 0 else 1
+                raise SplitError(f"{_name(factor)} of size {have} is cut into pieces of {size}", pieces)
         return tuple(dim), pending
 
 

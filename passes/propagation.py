@@ -14,6 +14,7 @@ from co3d_compile.layout import Dim, Layout, Mark, constant_layout
 from co3d_compile.ops.flow import Flow, Way, frame_gate, window_gate
 from co3d_compile.ops.operation import Call, Facts, Operation, Refused
 from co3d_compile.ops.table import OperationTable
+from co3d_compile.passes.bursts import has_unfolded_bursts
 from co3d_compile.passes.rates import aligned_windows, dense_flow, meet
 from co3d_compile.program.program import (
     ClipInput,
@@ -108,11 +109,25 @@ def _annotate(node: fx.Node, operations: OperationTable, choices: Choices, refus
             source, place = item_of(node)
             node.meta["facts"] = (source.meta["facts"][place],)
         else:
-            _annotate_call(node, operations, choices)
+            _annotate_operator(node, operations, choices)
     except Refused as refused:
         refusals.append(Refusal(path_of(node), _plain_name(node), refused.reason, refused.hint))
-        node.meta["facts"] = _stand_in(node)
-        node.meta["flow"] = Flow(Way.ALONE, tuple(facts.layout for facts in node.meta["facts"]))
+        _stand_in_for(node)
+    except RateError:
+        if not refusals:
+            raise
+        _stand_in_for(node)  # the rates behind a refusal are not known
+
+
+def _annotate_operator(node: fx.Node, operations: OperationTable, choices: Choices) -> None:
+    def annotate(one: fx.Node) -> None:
+        _annotate_call(one, operations, choices)
+
+    try:
+        annotate(node)
+    except Refused as refused:
+        if not has_unfolded_bursts(node, annotate):
+            raise refused from None
 
 
 def _annotate_call(node: fx.Node, operations: OperationTable, choices: Choices) -> None:
@@ -227,6 +242,11 @@ def _plain_name(node: fx.Node) -> str:
     return target_name(node).removeprefix("aten.").rsplit(".", 1)[0]
 
 
+def _stand_in_for(node: fx.Node) -> None:
+    node.meta["facts"] = _stand_in(node)
+    node.meta["flow"] = Flow(Way.ALONE, tuple(facts.layout for facts in node.meta["facts"]))
+
+
 def _stand_in(node: fx.Node) -> tuple[Facts, ...]:
     """Facts that let the analysis go on behind a refusal, so that one run finds them all."""
     call = call_of(node)
@@ -238,8 +258,13 @@ def _stand_in(node: fx.Node) -> tuple[Facts, ...]:
 
 
 def _aligned_layout(shape: tuple[int, ...], like: Layout) -> Layout:
+    """Time and the batch where they were, also if time has another size now."""
     marks = {place: dim for place, dim in enumerate(like.dims) if dim in ((Mark.TIME,), (Mark.BATCH,))}
     dims = [marks.get(place, (size,)) if size == _size_at(like, place) else (size,) for place, size in enumerate(shape)]
+    time = like.time_dim
+    if time in marks and len(shape) == like.rank:
+        dims[time] = (Mark.TIME,)
+        return like.with_dims(dims).with_time(shape[time])
     return like.with_dims(dims)
 
 

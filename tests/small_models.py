@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 CLIP = (1, 2, 6, 6, 6)
@@ -72,8 +73,8 @@ class Unmeeting(nn.Module):
         self.fast = nn.Conv3d(2, 2, 1, stride=(2, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        slow = self.slow(x)
-        return self.fast(x)[:, :, : slow.shape[2]] + slow
+        slow, fast = self.slow(x), self.fast(x)
+        return fast + F.pad(slow, (0, 0, 0, 0, 0, fast.shape[2] - slow.shape[2]))
 
 
 class Pair(nn.Module):

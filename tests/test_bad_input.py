@@ -50,13 +50,34 @@ def test_clip_of_the_wrong_rank() -> None:
     assert text.endswith("\n  try: give the clip as the model takes it (a list for a model that takes a list)")
 
 
-def test_clip_without_a_known_time_axis() -> None:
+def test_clip_whose_time_axis_no_reading_finds() -> None:
     text = text_of(CaptureError, lambda: co3d_compile.compile(nn.Conv2d(2, 2, 3), (6, 2, 6, 6)))
 
     assert text == (
-        "which axis of the clip of shape (6, 2, 6, 6) is time? A 5-D clip is taken as (N, C, T, H, W)\n"
+        "which axis of the clip of shape (6, 2, 6, 6) is time? 5-D clips are taken as (N, C, T, H, W)\n"
+        "  axis 1: nothing of the network could be streamed: it would be run anew on every window\n"
         "  try: time_axis=, or --time-axis"
     )
+
+
+def test_clip_whose_time_axis_two_readings_find() -> None:
+    text = text_of(CaptureError, lambda: co3d_compile.compile(nn.Conv2d(2, 2, (3, 1)), (1, 2, 6, 5)))
+
+    assert text == (
+        "which axis of the clip of shape (1, 2, 6, 5) is time? 5-D clips are taken as (N, C, T, H, W)\n"
+        "  axis 1: nothing of the network could be streamed: it would be run anew on every window\n"
+        "  axis 2: it streams\n"
+        "  axis 3: it streams\n"
+        "  try: time_axis=, or --time-axis"
+    )
+
+
+def test_clip_whose_time_axis_is_refused_everywhere() -> None:
+    model = nn.Sequential(nn.Conv1d(2, 2, 3), nn.Softmax(2), nn.Conv1d(2, 2, 3, groups=2))
+    text = text_of(CaptureError, lambda: co3d_compile.compile(model, (1, 2, 9)))
+
+    assert "\n  axis 1: nothing of the network could be streamed" in text
+    assert "\n  axis 2: 1 operation(s) cannot be streamed: 1 x softmax; 1: softmax: it runs along time" in text
 
 
 def test_time_axis_that_the_clip_has_not() -> None:

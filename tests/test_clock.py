@@ -9,7 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from co3d_compile.clock.periodic import IDENTITY, Periodic, affine, floor_ratio, maximum, minimum
-from co3d_compile.clock.timing import SAME, Reading, input_timing, pad_map, sliding_map, timing_after, window_map
+from co3d_compile.clock.timing import (
+    SAME,
+    Reading,
+    input_timing,
+    linear_map,
+    pad_map,
+    repeat_map,
+    sliding_map,
+    timing_after,
+    transposed_map,
+    window_map,
+)
 
 SOME = range(-30, 60)
 
@@ -129,3 +140,51 @@ def test_a_window_over_strided_elements() -> None:
 
     assert (window.clock, window.lo) == (affine(2, 6), affine(2, 0))
     assert [window.count(frames) for frames in (6, 7, 8, 9)] == [0, 1, 1, 2]
+
+
+def reads(made: torch.Tensor, given: torch.Tensor) -> list[set[int]]:
+    """Per element that was made, which of the given ones it depends on."""
+    return [
+        set((torch.autograd.grad(element, given, retain_graph=True)[0].flatten() > 1e-5).nonzero().flatten().tolist())
+        for element in made.flatten()
+    ]
+
+
+@given(st.integers(1, 6), st.integers(1, 5), st.integers(1, 4), st.integers(0, 6), st.integers(0, 3), st.integers(1, 9))
+def test_a_transposed_window_is_what_torch_reads(k: int, s: int, d: int, p: int, extra: int, count: int) -> None:
+    index = transposed_map(k, s, d, p, min(extra, max(s, d) - 1))
+    x = torch.ones(1, 1, count, requires_grad=True)
+    if index.length(count) < 1:
+        return
+    made = F.conv_transpose1d(
+        x, torch.ones(1, 1, k), stride=s, padding=p, output_padding=min(extra, max(s, d) - 1), dilation=d
+    )
+
+    found = reads(made, x)
+    assert index.length(count) == len(found)
+    assert all(index.first(n) <= index.last(n) for n in range(len(found)))
+    for n, seen in enumerate(found):
+        around = set(range(index.first(n), index.last(n) + 1)) & set(range(count))
+        assert seen <= around
+        assert seen == around or d > 1 or s > k
+
+
+@given(st.integers(2, 6), st.integers(2, 9))
+def test_linear_interpolation_reads_the_two_around(factor: int, count: int) -> None:
+    index = linear_map(factor)
+    x = torch.ones(1, 1, count, requires_grad=True)
+
+    found = reads(F.interpolate(x, scale_factor=factor, mode="linear"), x)
+    assert index.length(count) == len(found)
+    for n, seen in enumerate(found):
+        assert seen == {min(max(place, 0), count - 1) for place in (index.first(n), index.last(n))}
+
+
+@given(st.integers(1, 5), st.integers(1, 9))
+def test_repetition_reads_one_element_several_times(factor: int, count: int) -> None:
+    index = repeat_map(factor)
+
+    assert [index.first(n) for n in range(index.length(count))] == torch.arange(count).repeat_interleave(
+        factor
+    ).tolist()
+    assert index.first == index.last

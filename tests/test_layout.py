@@ -60,9 +60,28 @@ def test_time_folds_into_the_batch_and_comes_back() -> None:
     assert folded.regroup((2, 5, 3, 4)) == frames
 
 
-def test_even_time_is_not_halved() -> None:
-    with pytest.raises(SplitError, match="time of size 8 is cut into pieces of 4"):
+def test_even_time_is_halved_by_those_who_ask_for_pairs() -> None:
+    with pytest.raises(SplitError, match="time of size 8 is cut into pieces of 4") as split:
         clip(time=8).regroup((2, 3, 4, 2, 4, 6))
+
+    paired = clip(time=8).paired(split.value.pieces)
+    assert paired.regroup((2, 3, 4, 2, 4, 6)).dims == ((BATCH,), (3,), (TIME,), (2,), (4,), (6,))
+    assert paired.time == 4
+
+
+def test_time_in_other_pieces_is_not_cut() -> None:
+    with pytest.raises(SplitError, match="time of size 8 is cut into pieces of 5") as split:
+        clip(time=8).regroup((2, 3, 5, -1))
+
+    assert split.value.pieces == 1
+
+
+def test_what_lies_inside_time_becomes_part_of_it() -> None:
+    folded = Layout(((BATCH,), (3,), (TIME, 2), (4,)), 5, 2)
+
+    assert folded.burst == 2
+    assert folded.unfolded() == Layout(((BATCH,), (3,), (TIME,), (4,)), 10, 2)
+    assert folded.unfolded().burst == clip().burst == 1
 
 
 def test_a_spread_dimension_runs_at_size_one() -> None:

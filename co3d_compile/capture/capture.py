@@ -24,7 +24,6 @@ from co3d_compile.program.program import ClipInput, Program
 def capture(
     model: nn.Module | ExportedProgram,
     clip: Clip,
-    time_axis: int | Sequence[int] | None = None,
     operations: OperationTable = BUILT_IN,
 ) -> Program:
     """The program of a model.
@@ -32,7 +31,7 @@ def capture(
     Raises:
         CaptureError: it cannot be traced, or the graph does not compute what the model does.
     """
-    program = trace(model, clip, time_axis, operations)
+    program = trace(model, clip, operations)
     if isinstance(model, nn.Module):
         _compare(program, model, clip)
     return program
@@ -41,7 +40,6 @@ def capture(
 def trace(
     model: nn.Module | ExportedProgram,
     clip: Clip,
-    time_axis: int | Sequence[int] | None = None,
     operations: OperationTable = BUILT_IN,
 ) -> Program:
     """The program of a model, not yet compared with it.
@@ -54,64 +52,28 @@ def trace(
     else:
         captured = capture_graph(model, clip, operations)
     canonicalise(captured.graph, operations)
-    return replace(_program(captured, model, clip, time_axis), operations=operations)
+    return replace(_program(captured, model, clip), operations=operations)
 
 
-def _program(
-    captured: Captured, model: nn.Module | ExportedProgram, clip: Clip, time_axis: int | Sequence[int] | None
-) -> Program:
+def _program(captured: Captured, model: nn.Module | ExportedProgram, clip: Clip) -> Program:
     places = [node for node in captured.graph.nodes if node.op == "placeholder"]
     tensors = clip.tensors
     if len(places) != len(tensors):
         raise CaptureError(
             f"the model takes {len(places)} tensors, the clip has {len(tensors)}\n  try: a clip with one for each"
         )
-    axes = _time_axes(tensors, time_axis)
-    lengths = [tensor.shape[axis] for tensor, axis in zip(tensors, axes, strict=True)]
     return Program(
         graph=captured.graph,
         tensors=captured.tensors,
         state=model.state_dict() if isinstance(model, nn.Module) else model.state_dict,
         trainable=frozenset(name for name, _ in model.named_parameters()),
         inputs=tuple(
-            ClipInput(node.name, tuple(tensor.shape), tensor.dtype, axis, _rate(max(lengths), length))
-            for node, tensor, axis, length in zip(places, tensors, axes, lengths, strict=True)
+            ClipInput(node.name, tuple(tensor.shape), tensor.dtype)
+            for node, tensor in zip(places, tensors, strict=True)
         ),
         in_spec=captured.in_spec,
         structure=captured.structure,
     )
-
-
-def _time_axes(tensors: Sequence[Tensor], given: int | Sequence[int] | None) -> list[int]:
-    axes = list(given) if isinstance(given, Sequence) else [_time_axis(tensor, given) for tensor in tensors]
-    if len(axes) != len(tensors):
-        raise CaptureError(f"{len(axes)} time axes for {len(tensors)} inputs\n  try: one for each, or one for all")
-    for tensor, axis in zip(tensors, axes, strict=True):
-        if not -tensor.dim() <= axis < tensor.dim():
-            raise CaptureError(
-                f"time_axis {axis} of a clip of shape {tuple(tensor.shape)}\n  try: one of its {tensor.dim()} axes"
-            )
-    return [axis % tensor.dim() for tensor, axis in zip(tensors, axes, strict=True)]
-
-
-def _time_axis(tensor: Tensor, given: int | None) -> int:
-    if given is not None:
-        return given
-    if tensor.dim() != 5:
-        raise CaptureError(
-            f"which axis of the clip of shape {tuple(tensor.shape)} is time? A 5-D clip is taken as (N, C, T, H, W)\n"
-            "  try: time_axis=, or --time-axis"
-        )
-    return 2
-
-
-def _rate(longest: int, length: int) -> int:
-    if longest % length:
-        raise CaptureError(
-            f"inputs of {longest} and {length} frames are not pathways at whole rates of one video\n"
-            "  try: lengths of which the longest is a multiple"
-        )
-    return longest // length
 
 
 def _compare(program: Program, model: nn.Module, clip: Clip) -> None:

@@ -173,9 +173,13 @@ def _constant_pad(graph: fx.Graph, node: fx.Node) -> None:
 
 def _convolution(graph: fx.Graph, node: fx.Node) -> None:
     given = bound_arguments(node)
-    if given["transposed"]:
-        return
     count = len(given["weight"].meta["val"].shape) - 2
+    if given["transposed"]:
+        names = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
+        transposed = getattr(aten, f"conv_transpose{count}d")
+        target = transposed.default if count == 1 else transposed.input
+        _replace(graph, node, _insert(graph, node, target, tuple(given[name] for name in names)))
+        return
     args = tuple(given[name] for name in ("input", "weight", "bias", "stride", "padding", "dilation", "groups"))
     _replace(graph, node, _insert(graph, node, getattr(aten, f"conv{count}d").default, args))
 

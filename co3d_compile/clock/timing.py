@@ -71,6 +71,30 @@ def dense_map(index: IndexMap, grid: int) -> IndexMap:
     return IndexMap(affine(1, index.first(0) * grid), affine(1, index.last(0) * grid), affine(1, -missing))
 
 
+def transposed_map(kernel: int, stride: int, dilation: int, padding: int, output_padding: int) -> IndexMap:
+    """A transposed convolution's map: ``ceil((n+p-d(k-1))/s)`` to ``floor((n+p)/s)`` (design.md, section 3).
+
+    Where the stride exceeds the kernel, outputs between two kernels read nothing; they count as reading the element
+    before them, so that outputs come in order.
+    """
+    reach = dilation * (kernel - 1)
+    last = floor_ratio(padding, stride)
+    first = minimum((floor_ratio(padding - reach + stride - 1, stride), last))
+    return IndexMap(first, last, affine(stride, reach + 1 + output_padding - 2 * padding - stride))
+
+
+def repeat_map(count: int) -> IndexMap:
+    """Every element ``count`` times."""
+    return IndexMap(floor_ratio(0, count), floor_ratio(0, count), affine(count, 0))
+
+
+def linear_map(factor: int) -> IndexMap:
+    """Linear interpolation to ``factor`` elements for one: of the two around ``(n + 1/2) / factor - 1/2``."""
+    first = floor_ratio(1 - factor, 2 * factor).after(affine(2, 0))
+    last = floor_ratio(factor, 2 * factor).after(affine(2, 0))
+    return IndexMap(first, last, affine(factor, 0))
+
+
 def trailing_map(width: int) -> IndexMap:
     """The last ``width`` elements up to n; as many as there are before that."""
     return IndexMap(affine(1, 1 - width), IDENTITY, IDENTITY)

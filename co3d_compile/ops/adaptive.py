@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+import torch.nn.functional as F
 from torch import nn
 
 from co3d_compile.layout import Layout, Mark
-from co3d_compile.ops.flow import Flow, alone, collapsed
+from co3d_compile.ops.flow import Flow, alone, collapsed, gathered
 from co3d_compile.ops.operation import Block, Call, Operation, Refused, Sample
 from co3d_compile.ops.pooling import pool_rank
 from co3d_compile.ops.spatial import spatial_layout, time_axis
@@ -31,17 +33,20 @@ class AdaptivePool(Operation):
         if result.time == 1:
             results = [result.without(Mark.TIME)] * len(call.shapes)
             return collapsed(*results, width=layout.time, still=True, resizable=True)
-        raise Refused(
-            f"an adaptive pool makes {result.time} elements of the clip's {layout.time}, wherever the clip ends",
-            "pool over time with a fixed kernel and stride, or to one element",
-        )
+        if layout.time % result.time:
+            raise Refused(
+                f"an adaptive pool makes {result.time} elements of the clip's {layout.time}, which they do not divide, "
+                "so what each reads depends on its place in the clip",
+                "pool over time with a fixed kernel and stride, or to a number that divides the clip's",
+            )
+        return replace(gathered(result, layout.time // result.time), layouts=(result,) * len(call.shapes))
 
     def adapted(self, arguments: Mapping[str, Any], block: Block) -> Mapping[str, Any]:
         axis = time_axis(block.reads, pool_rank(block.target))
         if axis is None or block.layouts[0].time_dim is None:
             return arguments
         sizes = arguments["output_size"]
-        return {**arguments, "output_size": [block.width if n == axis else size for n, size in enumerate(sizes)]}
+        return {**arguments, "output_size": [block.elements if n == axis else size for n, size in enumerate(sizes)]}
 
     def samples(self) -> tuple[Sample, ...]:
         return (
@@ -52,5 +57,8 @@ class AdaptivePool(Operation):
             Sample("frames in the batch", nn.Sequential(nn.Flatten(0, 1), nn.AdaptiveAvgPool2d(1)), (1, 1, 8, 4, 5)),
             Sample("1d", nn.AdaptiveAvgPool1d(1), (2, 2, 8), collapses=True),
             Sample("2d", nn.AdaptiveAvgPool2d((1, None)), (2, 2, 8, 6), collapses=True),
-            Sample("to some elements", nn.AdaptiveAvgPool3d((4, 1, 1)), refusal="an adaptive pool makes 4 elements"),
+            Sample("halved", nn.AdaptiveAvgPool3d((4, 1, 1)), as_streamed=nn.AvgPool3d((2, 4, 5))),
+            Sample("quartered, 1d", nn.AdaptiveAvgPool1d(2), (3, 2, 8), as_streamed=lambda x: F.avg_pool1d(x, 4)),
+            Sample("largest of pairs", nn.AdaptiveMaxPool3d((4, 2, 5)), as_streamed=nn.MaxPool3d((2, 2, 1))),
+            Sample("to some elements", nn.AdaptiveAvgPool3d((3, 1, 1)), refusal="an adaptive pool makes 3 elements"),
         )

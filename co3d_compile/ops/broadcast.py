@@ -35,6 +35,11 @@ def _dim(facts: Facts, place: int) -> tuple[Dim, int]:
 def _joined_dim(dims: Sequence[tuple[Dim, int]]) -> Dim:
     marked = [(dim, size) for dim, size in dims if any(isinstance(factor, Mark) for factor in dim)]
     sized = [(dim, size) for dim, size in dims if size > 1 and not _is_spread(dim)]
+    if len({_inside_time(dim) for dim, _ in marked if Mark.TIME in dim and not _is_spread(dim)}) > 1:
+        raise Refused(
+            "time is folded with another axis in one operand and not in the other",
+            "keep time as an axis of its own",
+        )
     for dim, size in sized:
         if marked and (dim, size) not in marked and not _same_marks(dim, marked[0][0]):
             raise Refused(
@@ -43,6 +48,10 @@ def _joined_dim(dims: Sequence[tuple[Dim, int]]) -> Dim:
             )
     chosen = [dim for dim, _ in marked] or [dim for dim, _ in sized]
     return chosen[0] if chosen else next((dim for dim, _ in dims if dim), ())
+
+
+def _inside_time(dim: Dim) -> Dim:
+    return dim[dim.index(Mark.TIME) + 1 :]
 
 
 def _is_spread(dim: Dim) -> bool:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from co3d_compile.layout import Dim, Layout, Mark
-from co3d_compile.ops.flow import Flow, Taps, alone, windowed
+from co3d_compile.ops.flow import Flow, Taps, alone, collapsed, windowed
 from co3d_compile.ops.frame_convolution import Geometry, frame_convolution
 from co3d_compile.ops.operation import Block, Call, Operation, Refused, Sample, Step, per_spatial
 from co3d_compile.ops.spatial import spatial_layout, time_axis
@@ -22,14 +22,15 @@ class Convolution(Operation):
     targets = tuple(f"aten.conv{n}d.default" for n in (1, 2, 3))
 
     def flow(self, call: Call) -> Flow:
-        _require_constant_weight(call)
+        require_constant_weight(call)
         layout: Layout = call["input"].layout
         count = len(call["weight"].layout.shape) - 2
-        _require_whole_channels(layout, count)
         axis = time_axis(layout, count)
         kernel, stride, dilation, padding = geometry(call.arguments, call["weight"].layout.shape[2:])
         channels: Dim = (call["weight"].layout.shape[0],)
         result = spatial_layout(layout, count, call.shapes[0], channels=channels)
+        if mixes_clip(layout, count, call["groups"]):
+            return collapsed(result, width=layout.time)
         if axis is None or _is_alone(kernel[axis], stride[axis], padding[axis]):
             return alone(result)
         return windowed(
@@ -88,10 +89,13 @@ class Convolution(Operation):
                 lambda x: torch.conv3d(x, x[:, :, :, :1, :1].mean(2, True)),
                 refusal="the kernel is",
             ),
+            Sample("time in channels", nn.Sequential(nn.Flatten(1, 2), nn.Conv2d(16, 3, 3)), collapses=True),
+            Sample("channels in time", lambda x: _frames_in_channels(x, groups=1), collapses=True),
+            Sample("channels apart, each with its time", _grouped(2), collapses=True),
             Sample(
-                "time in channels",
-                lambda x: torch.conv2d(x.flatten(1, 2), torch.ones(1, 16, 1, 1)),
-                refusal="time is folded",
+                "frame by frame in channels",
+                lambda x: _frames_in_channels(x, groups=8),
+                refusal="the 8 groups share out the clip's 8 frames",
             ),
         )
 
@@ -108,7 +112,7 @@ def _is_alone(kernel: int, stride: int, padding: int) -> bool:
     return (kernel, stride, padding) == (1, 1, 0)
 
 
-def _require_constant_weight(call: Call) -> None:
+def require_constant_weight(call: Call) -> None:
     if call["weight"].streams:
         raise Refused(
             "the kernel is computed from the video",
@@ -116,12 +120,23 @@ def _require_constant_weight(call: Call) -> None:
         )
 
 
-def _require_whole_channels(layout: Layout, count: int) -> None:
-    if Mark.TIME in layout.dims[layout.rank - count - 1]:
+def mixes_clip(layout: Layout, count: int, groups: int) -> bool:
+    """Time is folded into the channels, and every output channel reads all of it.
+
+    Raises:
+        Refused: an output channel reads some of the clip's frames, by their place.
+    """
+    channels = layout.dims[layout.rank - count - 1]
+    if Mark.TIME not in channels:
+        return False
+    outside = prod(layout.size(factor) for factor in channels[: channels.index(Mark.TIME)])
+    if outside % groups:
         raise Refused(
-            "time is folded into the channels, which this convolution mixes",
+            f"time is folded into the channels, and the {groups} groups share out the clip's {layout.time} frames, "
+            "each with weights of its own",
             "keep time as an axis of its own and convolve along it",
         )
+    return True
 
 
 def _in_frames(layer: nn.Module) -> nn.Sequential:
@@ -132,3 +147,12 @@ class _FoldTime(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         folded: Tensor = x.transpose(1, 2).flatten(0, 1)
         return folded
+
+
+def _frames_in_channels(x: Tensor, groups: int) -> Tensor:
+    weight = torch.linspace(-1, 1, 8 * 16 // groups).reshape(8, 16 // groups, 1, 1)
+    return torch.conv2d(x.transpose(1, 2).flatten(1, 2), weight, groups=groups)
+
+
+def _grouped(groups: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(1, 2), nn.Conv2d(16, 4, 3, groups=groups))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from co3d_compile.clock.periodic import IDENTITY, Periodic, affine
-from co3d_compile.clock.timing import SAME, IndexMap, dense_map, sliding_map, trailing_map, window_map
+from co3d_compile.clock.timing import SAME, IndexMap, dense_map, repeat_map, sliding_map, trailing_map, window_map
 from co3d_compile.layout import Layout
 
 
@@ -197,6 +197,16 @@ def windowed(
 
 def reindexed(layout: Layout, index: IndexMap, fill: Fill) -> Flow:
     return Flow(Way.REINDEX, (layout,), Taps(index, fill=fill))
+
+
+def repeated(layout: Layout, count: int) -> Flow:
+    """Every element becomes ``count`` elements."""
+    return Flow(Way.WINDOW, (layout,), Taps(repeat_map(count), produces=affine(count, 0)))
+
+
+def gathered(layout: Layout, count: int) -> Flow:
+    """Every ``count`` elements become one."""
+    return Flow(Way.WINDOW, (layout,), Taps(window_map(count, count, 1, 0, 0), count))
 
 
 def collapsed(*layouts: Layout, width: int, still: bool = False, resizable: bool = False) -> Flow:

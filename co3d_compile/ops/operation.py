@@ -110,6 +110,9 @@ class Sample:
         run: the call, a module or a function of a clip; its layers are drawn when ``samples`` is called.
         clip: shape of the clip; time lies on axis 2.
         refusal: a part of the reason, if it must be refused.
+        as_streamed: the same for a video of any length, where the call itself depends on the clip's.
+        multiple: the call takes videos whose frames this number divides.
+        poison: what the call does not need it does not read; else it multiplies it by zero.
         collapses: one answer for the whole clip, so that the stream gives one for every window.
     """
 
@@ -118,6 +121,9 @@ class Sample:
     clip: tuple[int, ...] = (1, 2, 8, 4, 5)
     refusal: str = ""
     collapses: bool = False
+    multiple: int = 1
+    poison: bool = True
+    as_streamed: Callable[[Tensor], Any] | None = None
 
 
 class Operation(ABC):

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from co3d_compile.layout import Dim, Layout, Mark, SplitError, Spread
-from co3d_compile.ops.flow import Flow, alone, collapsed
+from co3d_compile.ops.flow import Flow, alone, collapsed, gathered, repeated
 from co3d_compile.ops.operation import Block, Call, Operation, Refused, Sample, canonical_dim, canonical_dims
 
 
@@ -18,10 +20,20 @@ class View(Operation):
     targets = ("aten.reshape.default",)
 
     def flow(self, call: Call) -> Flow:
+        layout: Layout = call["self"].layout
         try:
-            return alone(call["self"].layout.regroup(call.shapes[0]))
+            return alone(layout.regroup(call.shapes[0]))
         except SplitError as split:
-            raise Refused(str(split), "keep time as a dimension, or folded whole with the batch") from split
+            return self._cut(layout, call.shapes[0], split)
+
+    def _cut(self, layout: Layout, shape: tuple[int, ...], split: SplitError) -> Flow:
+        """Time as ``(T/r, r)``: every r elements become one, and r an axis like any other."""
+        try:
+            if split.pieces == 1:
+                raise split
+            return gathered(layout.paired(split.pieces).regroup(shape), split.pieces)
+        except SplitError as cut:
+            raise Refused(str(cut), "keep time as a dimension, or folded whole with the batch") from cut
 
     def adapted(self, arguments: Mapping[str, Any], block: Block) -> Mapping[str, Any]:
         return {**arguments, "shape": list(block.layouts[0].running_shape(block.elements, block.batch))}
@@ -39,9 +51,44 @@ class View(Operation):
                 lambda x: x.view(1, 2, 2, -1, 4, 5).transpose(1, 2).reshape(1, 4, -1, 4, 5),
                 (1, 4, 8, 4, 5),
             ),
+            Sample("pairs of frames", lambda x: x.reshape(*x.shape[:2], -1, 2, 4, 5), multiple=2),
+            Sample("pairs of frames in channels", _space_of_pairs, multiple=2),
+            Sample("pairs of frames, and back", lambda x: _time_of_pairs(_space_of_pairs(x) * 2), multiple=2),
             Sample(
-                "pairs of frames", lambda x: x.reshape(1, 2, 4, 2, 4, 5), refusal="time of size 8 is cut into pieces"
+                "pairs of folded frames", lambda x: _pairs(x.transpose(1, 2).flatten(0, 1), len(x)).exp(), multiple=2
             ),
+            Sample(
+                "fifths of time", lambda x: x.reshape(1, 2, 5, -1), refusal="time of size 8 is cut into pieces of 5"
+            ),
+        )
+
+
+class BurstView(Operation):
+    """A dimension of time with something folded into it, ``T * r``, taken for time at ``r`` times the rate.
+
+    ``passes/bursts.py`` puts it where an operation works along such a dimension; no model has it.
+    """
+
+    targets = ("aten.view_copy.default",)
+
+    def flow(self, call: Call) -> Flow:
+        layout: Layout = call["self"].layout
+        if layout.burst == 1 or layout.shape != call.shapes[0]:
+            raise Refused("it copies a view", "reshape")
+        return repeated(layout.unfolded(), layout.burst)
+
+    def adapted(self, arguments: Mapping[str, Any], block: Block) -> Mapping[str, Any]:
+        return {**arguments, "size": list(block.reads.running_shape(block.width, block.batch))}
+
+    def samples(self) -> tuple[Sample, ...]:
+        return (
+            Sample("pooled in fours", lambda x: F.avg_pool3d(_time_of_pairs(x), (4, 1, 1))),
+            Sample("beside the frames before", lambda x: _time_of_pairs(_space_of_pairs(x.relu())) + x, multiple=2),
+            Sample("lines of pixels", lambda x: F.max_pool1d(x.flatten(2), 3, 2)),
+            Sample(
+                "beside two for each", lambda x: _time_of_pairs(x.repeat(1, 2, 1, 1, 1)) - x.repeat_interleave(2, 2)
+            ),
+            Sample("a copy of a view", lambda x: torch.view_copy(x, x.shape), refusal="it copies a view"),
         )
 
 
@@ -162,6 +209,22 @@ class Repeat(Operation):
             Sample("channels", lambda x: x.repeat(1, 3, 1, 1, 1)),
             Sample("over time", lambda x: x.repeat(1, 1, 2, 1, 1), refusal="time or the batch is repeated"),
         )
+
+
+def _space_of_pairs(x: Tensor) -> Tensor:
+    """Two frames become the channels of one."""
+    pairs: Tensor = torch.unflatten(x, 2, (-1, 2)).movedim(3, 1).flatten(1, 2)
+    return pairs
+
+
+def _pairs(frames: Tensor, batch: int) -> Tensor:
+    return frames.reshape(batch * (len(frames) // batch // 2), 2 * frames.shape[1], *frames.shape[2:])
+
+
+def _time_of_pairs(x: Tensor) -> Tensor:
+    """Half of the channels become a second frame."""
+    frames: Tensor = torch.unflatten(x, 1, (2, -1)).movedim(1, 3).flatten(2, 3)
+    return frames
 
 
 def _folded_and_back(x: Tensor) -> Tensor:

@@ -21,13 +21,15 @@ from co3d_compile.ops.pointwise import LearnedSlope, Pointwise, is_pointwise
 from co3d_compile.ops.pooling import AveragePool, MaxPool
 from co3d_compile.ops.products import Linear, MatrixProduct
 from co3d_compile.ops.reduction import Reduction
-from co3d_compile.ops.resampling import PixelShuffle, Upsample
-from co3d_compile.ops.shape import Expand, Permute, Repeat, Squeeze, Transpose, Unsqueeze, View
+from co3d_compile.ops.resampling import PixelShuffle, RepeatInterleave, Upsample
+from co3d_compile.ops.shape import BurstView, Expand, Permute, Repeat, Squeeze, Transpose, Unsqueeze, View
 from co3d_compile.ops.slicing import IndexSelect, Scatter, Select, Slice, Split
+from co3d_compile.ops.transposed_convolution import TransposedConvolution
 from co3d_compile.ops.unfolding import Unfold
 
 RULES: tuple[Operation, ...] = (
     Convolution(),
+    TransposedConvolution(),
     MaxPool(),
     AveragePool(),
     AdaptivePool(),
@@ -40,6 +42,7 @@ RULES: tuple[Operation, ...] = (
     Linear(),
     MatrixProduct(),
     View(),
+    BurstView(),
     Permute(),
     Transpose(),
     Squeeze(),
@@ -57,6 +60,7 @@ RULES: tuple[Operation, ...] = (
     PadByContent(),
     Filled(),
     Upsample(),
+    RepeatInterleave(),
     PixelShuffle(),
     Unfold(),
 )

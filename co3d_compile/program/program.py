@@ -22,14 +22,14 @@ class ClipInput:
 
     Attributes:
         name: the placeholder's.
-        time_axis: the dimension of time.
+        time_axis: the dimension of time, once it is known (``passes/readings.py``).
         rate: ticks between two of its frames (a slow pathway takes every rate-th frame).
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: torch.dtype
-    time_axis: int
+    time_axis: int = 0
     rate: int = 1
 
 

@@ -38,7 +38,7 @@ def build_report(plan: Plan, weights: Iterable[Tensor] = ()) -> Report:
 
 
 def _input(given: PlanInput) -> InputReport:
-    return InputReport(given.value, given.shape, str(given.dtype).removeprefix("torch."), given.rate)
+    return InputReport(given.value, given.shape, str(given.dtype).removeprefix("torch."), given.rate, given.time_axis)
 
 
 def _output(plan: Plan, output: PlanOutput, name: str, formulas: Formulas) -> OutputReport:

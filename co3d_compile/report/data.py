@@ -19,12 +19,14 @@ class InputReport:
     Attributes:
         shape: of the example clip.
         rate: ticks between two of its frames.
+        time_axis: the dimension of time.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     rate: int
+    time_axis: int
 
 
 @dataclass(frozen=True)

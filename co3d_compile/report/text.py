@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from co3d_compile.report.data import LayerReport, OutputReport, Report, Totals
+from co3d_compile.report.data import InputReport, LayerReport, OutputReport, Report, Totals
 
 PATH_WIDTH = 30
 
@@ -18,10 +18,21 @@ PATH_WIDTH = 30
 def render_report(report: Report) -> RenderableType:
     """What a terminal shows: outputs, totals, layers."""
     return Group(
+        *_inputs(report.inputs),
         *(_output(output) for output in report.outputs),
         _totals(report.totals, report.start, report.rate),
         _layers(report.layers),
     )
+
+
+def _inputs(inputs: tuple[InputReport, ...]) -> Iterator[RenderableType]:
+    """Where time lies, unless it is where one expects it."""
+    if all(len(given.shape) == 5 and given.time_axis == 2 for given in inputs):
+        return
+    table = _facts()
+    for given in inputs:
+        _add(table, given.name, f"time is axis {given.time_axis}", f"shape {_shape(given.shape)} for the clip")
+    yield _headed("Input", table)
 
 
 def _output(output: OutputReport) -> RenderableType:

@@ -206,13 +206,15 @@ def check_ticks(
     time_axis: int = 2,
     poison: bool = True,
     least_delay: bool = True,
+    multiple: int = 1,
 ) -> None:
     """Every element comes at the first tick at which the original's answer is settled, never later or earlier."""
-    for frames in range(1, video.shape[time_axis]):
+    for frames in range(multiple, video.shape[time_axis], multiple):
         came = [sum(tick < frames for tick in one) for one in ticks]
         counts = None
         for attempt in range(ATTEMPTS):
-            shape = [size + BEYOND if n == time_axis else size for n, size in enumerate(video.shape)]
+            more_frames = BEYOND + -BEYOND % multiple
+            shape = [size + more_frames if n == time_axis else size for n, size in enumerate(video.shape)]
             longer = wandering_video(shape, time_axis=time_axis, seed=attempt)
             more = determined_counts(reference, longer, frames, axes, time_axis=time_axis, poison=poison)
             counts = more if counts is None or more is None else [min(pair) for pair in zip(counts, more, strict=True)]
@@ -236,6 +238,7 @@ def check_law(
     stacked: bool = False,
     poison: bool = True,
     least_delay: bool = True,
+    multiple: int = 1,
     alive: bool = True,
     seed: int = 0,
     **options: Any,
@@ -250,6 +253,7 @@ def check_law(
         poison: NaN reaches whatever reads it.
         least_delay: nothing comes later than it is settled; False where channels of one tensor have other delays,
             which the calculus, tensor by tensor, does not see.
+        multiple: the original takes only videos whose frames this number divides, as do all ``lengths``.
     """
     example = wandering_video(clip, time_axis=time_axis, seed=seed + 1)
     if alive:
@@ -262,7 +266,16 @@ def check_law(
     axes = axes_of(reference, example, time_axis=time_axis, stacked=stacked)
     whole = _video(clip, lengths[-1], batch, time_axis, seed)
     longest = check_video(net, reference, whole, axes, time_axis=time_axis)
-    check_ticks(reference, whole, longest.ticks, axes, time_axis=time_axis, poison=poison, least_delay=least_delay)
+    check_ticks(
+        reference,
+        whole,
+        longest.ticks,
+        axes,
+        time_axis=time_axis,
+        poison=poison,
+        least_delay=least_delay,
+        multiple=multiple,
+    )
     for length in lengths[:-1]:
         shorter = check_video(net, reference, whole.narrow(time_axis, 0, length), axes, time_axis=time_axis)
         for one, other in zip(shorter.ticks, longest.ticks, strict=True):

@@ -62,13 +62,13 @@ def draw_sample(rule: Operation, place: int) -> Sample:
 def check_sample(sample: Sample, *, ops: Sequence[Operation] = ()) -> Network:
     """An accepted sample obeys the law, on videos whose lengths fit no stride."""
     frames = sample.clip[2]
-    return _obeys(sample, sample.clip, [frames, frames + 1, frames + 6], ops)
+    return _obeys(sample, sample.clip, [frames, frames + sample.multiple, frames + 6 * sample.multiple], ops)
 
 
 def check_batch(sample: Sample, *, ops: Sequence[Operation] = ()) -> Network:
     """An accepted sample obeys the law for two streams in lockstep."""
     clip = (2, *sample.clip[1:])
-    return _obeys(sample, clip, [clip[2] + 3], ops)
+    return _obeys(sample, clip, [clip[2] + 3 * sample.multiple], ops)
 
 
 def check_refusal(sample: Sample, *, ops: Sequence[Operation] = ()) -> UnsupportedError:
@@ -98,7 +98,14 @@ def _check(rule: Operation, place: int, ops: Sequence[Operation]) -> set[str]:
 
 def _obeys(sample: Sample, clip: Sequence[int], lengths: Sequence[int], ops: Sequence[Operation]) -> Network:
     model = Sampled(sample)
-    reference = windows_of(model, clip[2]) if sample.collapses else None
     return check_law(
-        model, clip, lengths=lengths, batch=clip[0], reference=reference, stacked=sample.collapses, ops=ops
+        model,
+        clip,
+        lengths=lengths,
+        batch=clip[0],
+        reference=windows_of(model, clip[2]) if sample.collapses else sample.as_streamed,
+        stacked=sample.collapses,
+        poison=sample.poison,
+        multiple=sample.multiple,
+        ops=ops,
     )

@@ -66,9 +66,11 @@ def stitch(plan: Plan, oracle: Oracle, record: Record, windows: Windows) -> froz
     unknown: set[str] = set()
     for node in plan.nodes:
         name = node.outputs[0]
+        if name in record.tensors:
+            continue
         if not unknown.isdisjoint(node.reads):
             unknown.update(node.outputs)
-        elif name not in record.tensors and _reads_neighbours(plan, node) and name not in oracle.gates.behind:
+        elif _reads_neighbours(plan, node) and name not in oracle.gates.behind:
             found = _elements(plan, oracle, record, windows, node) if name in oracle.replaceable else {}
             count = plan.length(name, windows.frames)
             if len(found) < count or not windows.reach_the_end:

@@ -199,8 +199,7 @@ def _strided(plan: Plan, video: Sequence[Tensor], phase: int) -> list[Tensor]:
 
 def _traced(network: StreamingModule, model: Original, sample: Sequence[Tensor]) -> Program:
     arguments, _ = network.plan.in_structure.filled(sample)
-    axes = [one.time_axis for one in network.plan.inputs]
-    return trace(model, Clip(tuple(arguments)), axes, network.operations)
+    return trace(model, Clip(tuple(arguments)), network.operations)
 
 
 def _compared(

@@ -12,12 +12,14 @@ from torch import Tensor
 from co3d_compile.plan.plan import Plan, PlanNode, ValueRef, WeightRef
 from co3d_compile.runtime.runner import Lookup
 
+CONVOLUTIONS = tuple(f"aten.conv{n}d.default" for n in (1, 2, 3))
+
 
 def foldable_norms(plan: Plan) -> dict[int, int]:
     """Index of a convolution to the index of the batch norm that alone reads it, at once."""
     readers = Counter(name for node in plan.nodes for name in node.reads)
     readers.update(output.value for output in plan.outputs)
-    makers = {node.outputs[0]: place for place, node in enumerate(plan.nodes) if node.target.startswith("aten.conv")}
+    makers = {node.outputs[0]: place for place, node in enumerate(plan.nodes) if node.target in CONVOLUTIONS}
     return {
         makers[node.reads[0]]: place
         for place, node in enumerate(plan.nodes)

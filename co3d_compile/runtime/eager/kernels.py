@@ -126,7 +126,7 @@ def _step_kernel(runner: NodeRunner, norm: PlanNode | None, constants: Lookup, l
     node, rule = runner.node, runner.rule
     if not runner.takes_operands_as_they_are:
         return None
-    arguments = {name: _constant(value, constants) for name, value in node.arguments.items()}
+    arguments = {name: _operand(value, constants, node) for name, value in node.arguments.items()}
     if norm is not None:
         arguments |= folded_weights(node, norm, constants)
     step = None if rule is None else rule.stepper(arguments, runner.reads, node.reading)

@@ -66,4 +66,6 @@ def _fits(plan: Plan, node: PlanNode, operand: ValueRef) -> bool:
 
 def makes_new(node: PlanNode) -> bool:
     """The operation's results are no views of its operands."""
+    if node.reading.produces is not None:
+        return False  # one of several elements that are made in one tensor
     return node.target.startswith(MAKING_NEW) or torch.Tag.pointwise in overload(node.target).tags
