@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from co3d_compile.passes.gates import GatePolicy, resolve_gates
 from co3d_compile.passes.idioms import fuse_idioms
+from co3d_compile.passes.last_resort import settle_time, without_assertions
 from co3d_compile.passes.lowering import lower
 from co3d_compile.passes.own import ProgramPass, run_own_passes
 from co3d_compile.passes.propagation import Choices, propagate_time, smallest_window

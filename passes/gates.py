@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Literal
 
@@ -29,7 +29,7 @@ def resolve_gates(program: Program, policy: Mapping[str, GatePolicy]) -> dict[st
         InputError: a policy's name is unknown, or its pattern matches no gate.
     """
     gates: dict[str, Gate] = {}
-    while found := _new_gates(propagate_time(program, Choices(gates)), gates):
+    while found := met_collapses(propagate_time(program, Choices(gates))):
         gates |= {node.name: _gate(node, policy) for node in found}
     _require_all_used(program, gates, policy)
     return gates
@@ -59,19 +59,25 @@ def _require_all_used(program: Program, gates: Mapping[str, Gate], policy: Mappi
             raise InputError(f"policy {pattern!r} matches no gate\n  try: a pattern for one of: {listed}")
 
 
-def _new_gates(program: Program, gates: Mapping[str, Gate]) -> set[fx.Node]:
+def met_collapses(program: Program, besides: Collection[fx.Node] = ()) -> set[fx.Node]:
+    """The collapses whose result meets a tensor that still has time.
+
+    Args:
+        besides: nodes that are not looked at.
+    """
     origins: dict[fx.Node, frozenset[fx.Node]] = {}
     found: set[fx.Node] = set()
     for node in program.graph.nodes:
-        if node.op != "call_function":
+        if node.op != "call_function" or node in besides:
             continue
         inherited = frozenset(origin for operand in node.all_input_nodes for origin in origins.get(operand, ()))
         if is_getitem(node):
             origins[node] = inherited
             continue
-        if inherited and any(facts.has_time for facts in call_of(node).streaming):
-            found |= inherited
         collapses = flow_of(node).way is Way.COLLAPSE
+        # a window of several tensors takes of each what belongs to its own number
+        if inherited and not (collapses and flow_of(node).each) and any(f.has_time for f in call_of(node).streaming):
+            found |= inherited
         origins[node] = frozenset({node}) if collapses else frozenset() if facts_of(node).has_time else inherited
     return found
 

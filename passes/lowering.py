@@ -167,4 +167,6 @@ def _fixed_batch(program: Program) -> str:
         had = any(facts.layout.dim_of(Mark.BATCH) is not None for facts in call_of(node).streaming)
         if lost and had:
             return f"{path_of(node) or node.name} drops the batch dimension"
+        if flow_of(node).fixed_batch:
+            return f"{path_of(node) or node.name}: {flow_of(node).fixed_batch}"
     return ""
