@@ -10,7 +10,7 @@ from torch import fx
 
 from co3d_compile.errors import InputError
 from co3d_compile.ops.flow import Way
-from co3d_compile.passes.propagation import Choices, Gate, propagate_time
+from co3d_compile.passes.propagation import Choices, Gate, annotate_time
 from co3d_compile.program.program import Program, call_of, facts_of, flow_of, is_getitem, path_of
 
 GatePolicy = Literal["frame", "window"]
@@ -26,12 +26,13 @@ def resolve_gates(program: Program, policy: Mapping[str, GatePolicy]) -> dict[st
         policy: by pattern of module path (``blocks.*.se``, a path below it matches too); ``frame`` where none matches.
 
     Raises:
-        InputError: a policy's name is unknown, or its pattern matches no gate.
+        InputError: a policy's name is unknown.
     """
     gates: dict[str, Gate] = {}
-    while found := met_collapses(propagate_time(program, Choices(gates))):
+    annotate_time(program, Choices())
+    while found := met_collapses(program):
         gates |= {node.name: _gate(node, policy) for node in found}
-    _require_all_used(program, gates, policy)
+        annotate_time(program, Choices(gates))
     return gates
 
 
@@ -51,7 +52,12 @@ def _matches(pattern: str, path: str) -> bool:
     return fnmatchcase(path, pattern) or fnmatchcase(path, f"{pattern}.*")
 
 
-def _require_all_used(program: Program, gates: Mapping[str, Gate], policy: Mapping[str, GatePolicy]) -> None:
+def require_all_used(program: Program, gates: Mapping[str, Gate], policy: Mapping[str, GatePolicy]) -> None:
+    """Refuse a policy that nothing is made under.
+
+    Raises:
+        InputError: a pattern matches no gate.
+    """
     paths = [_place(node) for node in program.calls if node.name in gates]
     for pattern in policy:
         if not any(_matches(pattern, path) for path in paths):

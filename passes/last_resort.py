@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import fx
@@ -13,14 +12,13 @@ from co3d_compile.layout import Spread
 from co3d_compile.ops.bodies import body_of, read_by
 from co3d_compile.ops.operation import Refused
 from co3d_compile.ops.table import OperationTable
-from co3d_compile.passes.gates import met_collapses
-from co3d_compile.passes.propagation import Choices, annotate_time, raise_refused, refusal_of
+from co3d_compile.passes.gates import GatePolicy, met_collapses, require_all_used, resolve_gates
+from co3d_compile.passes.propagation import Choices, Gate, annotate_time, raise_refused, refusal_of
 from co3d_compile.program.program import (
     Program,
     call_of,
     facts_of,
     flow_of,
-    is_getitem,
     output_node,
     path_of,
     target_name,
@@ -68,14 +66,25 @@ def window_tails(program: Program, refused: Mapping[fx.Node, Refused]) -> Progra
     return program
 
 
-def settle_time(program: Program) -> Program:
-    """Annotate the program, with windows in place of what cannot be streamed.
+def settle_time(program: Program, policy: Mapping[str, GatePolicy]) -> dict[str, Gate]:
+    """Put windows in place of what cannot be streamed; find the gates of what is left.
 
-    Law: as of ``window_tails``.
+    Law: as of ``window_tails`` and ``resolve_gates``.
+
+    Raises:
+        InputError: a policy's name is unknown, or its pattern matches nothing.
     """
-    while refused := annotate_time(program, Choices()):
-        program = window_tails(program, refused)
-    return program
+    while True:
+        while refused := annotate_time(program, Choices()):
+            window_tails(program, refused)
+        gates = resolve_gates(program, policy)
+        refused = annotate_time(program, Choices(gates))
+        if not refused:
+            require_all_used(program, gates, policy)
+            return gates
+        # whether a tensor has time is asked of the clip, in which a gate has none
+        annotate_time(program, Choices())
+        window_tails(program, refused)
 
 
 def _tail(program: Program, refused: Mapping[fx.Node, Refused]) -> dict[fx.Node, None]:

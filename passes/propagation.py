@@ -112,10 +112,10 @@ def raise_refused(refused: Mapping[fx.Node, Refused], remark: str = "") -> NoRet
     Args:
         remark: what else there is to say of them together.
     """
-    unmet = [(node, one) for node, one in refused.items() if isinstance(one, Unmet)]
-    if len(unmet) == len(refused):
-        node, one = unmet[0]
-        raise RateError(f"{path_of(node) or node.name}: {one.reason}\n  {one.branches}\n  try: {one.hint}")
+    for node, one in refused.items():
+        if isinstance(one, Unmet):
+            place = path_of(node) or node.name
+            raise RateError(f"{place}: {one.reason}\n  {one.branches}\n  try: {one.hint}")
     raise UnsupportedError([refusal_of(node, one) for node, one in refused.items()], remark)
 
 
@@ -286,11 +286,6 @@ def _note_branch(operand: fx.Node, branches: dict[Periodic, str]) -> None:
 
 def _plain_name(node: fx.Node) -> str:
     return target_name(node).removeprefix("aten.").rsplit(".", 1)[0]
-
-
-def _stand_in_for(node: fx.Node) -> None:
-    node.meta["facts"] = _stand_in(node)
-    node.meta["flow"] = Flow(Way.ALONE, tuple(facts.layout for facts in node.meta["facts"]))
 
 
 def _stand_in(node: fx.Node) -> tuple[Facts, ...]:

@@ -16,8 +16,10 @@ from co3d_compile.ops.bodies import Body
 from co3d_compile.ops.flow import Flow, Taps, Way
 from co3d_compile.ops.operation import Block, Call, Facts, Operation
 
-_LIBRARY = torch.library.Library("co3d_compile", "FRAGMENT")
-_LIBRARY.define("window(Tensor[] boundaries, Tensor[] constants, str body) -> Tensor[]")
+_LIBRARY = torch.library.Library("co3d_compile", "FRAGMENT")  # type: ignore[no-untyped-call]
+_LIBRARY.define(  # type: ignore[no-untyped-call]
+    "window(Tensor[] boundaries, Tensor[] constants, str body) -> Tensor[]"
+)
 
 
 @torch.library.impl(_LIBRARY, "window", "CompositeImplicitAutograd")
