@@ -30,8 +30,8 @@ def resolve_gates(program: Program, policy: Mapping[str, GatePolicy]) -> dict[st
     """
     gates: dict[str, Gate] = {}
     annotate_time(program, Choices())
-    while found := met_collapses(program):
-        gates |= {node.name: _gate(node, policy) for node in found}
+    while joins := gated_joins(program):
+        gates |= {node.name: _gate(node, policy) for found in joins.values() for node in found}
         annotate_time(program, Choices(gates))
     return gates
 
@@ -65,14 +65,14 @@ def require_all_used(program: Program, gates: Mapping[str, Gate], policy: Mappin
             raise InputError(f"policy {pattern!r} matches no gate\n  try: a pattern for one of: {listed}")
 
 
-def met_collapses(program: Program, besides: Collection[fx.Node] = ()) -> set[fx.Node]:
-    """The collapses whose result meets a tensor that still has time.
+def gated_joins(program: Program, besides: Collection[fx.Node] = ()) -> dict[fx.Node, frozenset[fx.Node]]:
+    """The nodes at which the result of collapses meets a tensor that still has time, and these collapses.
 
     Args:
         besides: nodes that are not looked at.
     """
     origins: dict[fx.Node, frozenset[fx.Node]] = {}
-    found: set[fx.Node] = set()
+    joins: dict[fx.Node, frozenset[fx.Node]] = {}
     for node in program.graph.nodes:
         if node.op != "call_function" or node in besides:
             continue
@@ -83,9 +83,9 @@ def met_collapses(program: Program, besides: Collection[fx.Node] = ()) -> set[fx
         collapses = flow_of(node).way is Way.COLLAPSE
         # a window of several tensors takes of each what belongs to its own number
         if inherited and not (collapses and flow_of(node).each) and any(f.has_time for f in call_of(node).streaming):
-            found |= inherited
+            joins[node] = inherited
         origins[node] = frozenset({node}) if collapses else frozenset() if facts_of(node).has_time else inherited
-    return found
+    return joins
 
 
 def gate_nodes(program: Program) -> Iterator[fx.Node]:

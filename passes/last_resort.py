@@ -9,16 +9,18 @@ import torch
 from torch import fx
 
 from co3d_compile.layout import Spread
-from co3d_compile.ops.bodies import body_of, read_by
+from co3d_compile.ops.bodies import body_of, read_by, target_in_body
 from co3d_compile.ops.operation import Refused
 from co3d_compile.ops.table import OperationTable
-from co3d_compile.passes.gates import GatePolicy, met_collapses, require_all_used, resolve_gates
+from co3d_compile.passes.gates import GatePolicy, gated_joins, require_all_used, resolve_gates
 from co3d_compile.passes.propagation import Choices, Gate, annotate_time, raise_refused, refusal_of
+from co3d_compile.plan.operators import may_be_in_body
 from co3d_compile.program.program import (
     Program,
     call_of,
     facts_of,
     flow_of,
+    is_getitem,
     output_node,
     path_of,
     target_name,
@@ -54,13 +56,16 @@ def window_tails(program: Program, refused: Mapping[fx.Node, Refused]) -> Progra
         UnsupportedError: nothing worth streaming is left, or an output's shape depends on the video's values.
         RateError: nothing worth streaming is left, and branches never meet.
     """
-    tail = _tail(program, refused)
+    behind = _tail(program, refused)
+    tail = _with_joins(program, behind)
     if not _multiplies((node for node in program.calls if node not in tail), program.operations):
         raise_refused(refused, NOTHING_LEFT)
     _require_fixed_outputs(program, tail, refused)
-    gates = met_collapses(program, tail)
+    _require_pure(program, tail, refused)
+    gates = set().union(*gated_joins(program, tail).values())
     for part in _connected(tail):
-        _put_in_window(program, part, gates, {node: refused[node] for node in _roots(part, refused)})
+        roots = {node: one for node, one in refused.items() if node in part and _is_first(node, behind)}
+        _put_in_window(program, part, gates, roots)
     program.graph.eliminate_dead_code()
     program.graph.lint()
     return program
@@ -87,7 +92,7 @@ def settle_time(program: Program, policy: Mapping[str, GatePolicy]) -> dict[str,
         window_tails(program, refused)
 
 
-def _tail(program: Program, refused: Mapping[fx.Node, Refused]) -> dict[fx.Node, None]:
+def _tail(program: Program, refused: Collection[fx.Node]) -> dict[fx.Node, None]:
     """The refused nodes and all that depends on them, in order."""
     tail: dict[fx.Node, None] = {}
     for node in program.graph.nodes:
@@ -96,9 +101,19 @@ def _tail(program: Program, refused: Mapping[fx.Node, Refused]) -> dict[fx.Node,
     return tail
 
 
-def _roots(part: Sequence[fx.Node], refused: Mapping[fx.Node, Refused]) -> list[fx.Node]:
-    """The refused nodes that depend on no other."""
-    return [node for node in part if node in refused and not any(read in part for read in node.all_input_nodes)]
+def _with_joins(program: Program, tail: dict[fx.Node, None]) -> dict[fx.Node, None]:
+    """Gates too, where nothing that multiplies lies between them and the tail: there they are exact for nothing."""
+    inside = set(tail)
+    for join in gated_joins(program, tail):
+        after = _tail(program, {join}).keys() - inside
+        if not after.intersection(program.output_nodes) and not _multiplies(after, program.operations):
+            inside |= after
+    return {node: None for node in program.graph.nodes if node in inside}
+
+
+def _is_first(node: fx.Node, behind: Collection[fx.Node]) -> bool:
+    """No other refused node comes before this one."""
+    return not any(read in behind for read in node.all_input_nodes)
 
 
 def _multiplies(nodes: Iterable[fx.Node], operations: OperationTable) -> bool:
@@ -117,6 +132,15 @@ def _require_fixed_outputs(program: Program, tail: Collection[fx.Node], refused:
                 refused,
                 f"output {node.name} has a shape that depends on the values in the video\n"
                 "  try: a model whose output has one shape for all clips",
+            )
+
+
+def _require_pure(program: Program, tail: Collection[fx.Node], refused: Mapping[fx.Node, Refused]) -> None:
+    for node in tail:
+        if not is_getitem(node) and not may_be_in_body(target_in_body(node), program.operations):
+            raise_refused(
+                refused,
+                f"{target_name(node)} is none of torch's pure operators, so that it cannot run on whole windows either",
             )
 
 
@@ -163,14 +187,21 @@ def _put_in_window(
 def _with_inlined(program: Program, part: Sequence[fx.Node], gates: Collection[fx.Node]) -> list[fx.Node]:
     """The part, with what the window computes for itself, in the graph's order.
 
-    These are tensors of one value, which the stream keeps at size 1, and the whole-clip statistics that a gate
-    makes otherwise for the stream.
+    These are tensors of one value, which the stream keeps at size 1; the whole-clip statistics that a gate makes
+    otherwise for the stream; and those of all streams of the batch together, which a window has one by one.
     """
+    batched = any(
+        facts_of(node).layout.batch_dim is not None for node in program.graph.nodes if node.op == "placeholder"
+    )
     inside = set(part)
     pending = list(part)
     while pending:
-        for read in pending.pop().all_input_nodes:
-            if read not in inside and (_is_spread(read) or _is_behind(read, gates)):
+        node = pending.pop()
+        for read in node.all_input_nodes:
+            if read in inside:
+                continue
+            joins = batched and _joins_streams(read)
+            if is_getitem(node) or joins or _is_spread(read) or _is_behind(read, gates):
                 inside.add(read)
                 pending.append(read)
     return [node for node in program.graph.nodes if node in inside]
@@ -180,6 +211,11 @@ def _is_spread(node: fx.Node) -> bool:
     facts = facts_of(node)
     spread = any(isinstance(factor, Spread) for dim in facts.layout.dims for factor in dim)
     return node.op == "call_function" and not facts.streams and spread
+
+
+def _joins_streams(node: fx.Node) -> bool:
+    facts = facts_of(node)
+    return node.op == "call_function" and facts.streams and facts.layout.batch_dim is None
 
 
 def _is_behind(node: fx.Node, gates: Collection[fx.Node]) -> bool:

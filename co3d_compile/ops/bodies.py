@@ -131,7 +131,7 @@ def body_of(nodes: Sequence[fx.Node], inputs: Sequence[fx.Node], outputs: Sequen
             assert isinstance(place, int)
             items[node] = Item(items[source].place + place)
             continue
-        call = BodyCall(_target(node), _arguments(node, items), _results(node))
+        call = BodyCall(target_in_body(node), _arguments(node, items), _results(node))
         items[node] = Item(count)
         calls.append(call)
         count += call.count
@@ -144,7 +144,8 @@ def read_by(nodes: Sequence[fx.Node]) -> list[fx.Node]:
     return list(dict.fromkeys(read for node in nodes for read in node.all_input_nodes if read not in own))
 
 
-def _target(node: fx.Node) -> str:
+def target_in_body(node: fx.Node) -> str:
+    """The name under which a body calls what the node calls."""
     name = getattr(node.target, "__name__", "")
     return f"operator.{name}" if f"operator.{name}" in ARITHMETIC and _is_python(node) else str(node.target)
 

@@ -7,14 +7,14 @@ from math import lcm
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from co3d_compile.clock.timing import Timing, sliding_map
 from co3d_compile.layout import Dim, Layout, Mark
 from co3d_compile.ops.bodies import Body
 from co3d_compile.ops.flow import Flow, Taps, Way
-from co3d_compile.ops.operation import Block, Call, Facts, Operation
+from co3d_compile.ops.operation import Block, Call, Facts, Operation, Sample
 
 _LIBRARY = torch.library.Library("co3d_compile", "FRAGMENT")  # type: ignore[no-untyped-call]
 _LIBRARY.define(  # type: ignore[no-untyped-call]
@@ -55,6 +55,19 @@ class Window(Operation):
 
     def macs(self, call: Call, flow: Flow) -> int:
         return body_macs(Body.from_text(call["body"]), [*call["boundaries"], *call["constants"]])
+
+    def samples(self) -> tuple[Sample, ...]:
+        front = nn.Conv3d(2, 2, 1)
+        return (
+            Sample("backwards", lambda x: front(x).flip(2), collapses=True),
+            Sample("frame against frame", lambda x: _attention(front(x)), collapses=True),
+            Sample(
+                "with an answer for the whole clip",
+                lambda x: x.sort(2).values * front(x).mean(2, keepdim=True),
+                collapses=True,
+            ),
+            Sample("some frames", lambda x: _loudest(front(x)), (1, 2, 8, 4, 5), collapses=True),
+        )
 
 
 def rows_of(boundaries: Sequence[Tensor], block: Block) -> Iterator[list[Tensor]]:
@@ -124,3 +137,14 @@ def _row(tensor: Tensor, layout: Layout, row: int, batch: int) -> Tensor:
     outer, _, inner = solid.around(Mark.BATCH, layout.time, batch)
     apart = tensor.reshape(*tensor.shape[:dim], outer, batch, inner, *tensor.shape[dim + 1 :])
     return apart.select(dim + 1, row).reshape(solid.running_shape(layout.time, 1))
+
+
+def _attention(x: Tensor) -> Tensor:
+    frames = x.transpose(1, 2).flatten(2)
+    return (frames @ frames.mT).softmax(-1) @ frames
+
+
+def _loudest(x: Tensor) -> Tensor:
+    """Of a size that only the values tell."""
+    loudness = x.mean((1, 3, 4))
+    return torch.stack([one[:, keep].mean(1) for one, keep in zip(x, loudness >= loudness.mean(), strict=True)])

@@ -28,9 +28,13 @@ def require_callable(target: str, operations: OperationTable = BUILT_IN) -> None
     Raises:
         ArtifactError: the operator is unknown, or not pure.
     """
-    if operations.is_own(target) or (_is_torch_operator(target) and (_has_rule(target) or _is_pure(target))):
-        return
-    _refuse(target)
+    if not _is_callable(target, operations):
+        _refuse(target)
+
+
+def may_be_in_body(target: str, operations: OperationTable) -> bool:
+    """A body may call it: what a plan may call, and what makes sizes."""
+    return target in ARITHMETIC or _measures(target) or _is_callable(target, operations)
 
 
 def require_callable_body(text: str, operations: OperationTable = BUILT_IN) -> None:
@@ -40,8 +44,8 @@ def require_callable_body(text: str, operations: OperationTable = BUILT_IN) -> N
         ArtifactError: it does, or the text is no body.
     """
     for call in Body.from_text(text).calls:
-        if call.target not in ARITHMETIC and not _measures(call.target):
-            require_callable(call.target, operations)
+        if not may_be_in_body(call.target, operations):
+            _refuse(call.target)
         for inner in bodies_in(call.target, call.arguments):
             require_callable_body(inner, operations)
 
@@ -51,6 +55,10 @@ def bodies_in(target: str, arguments: Mapping[str, Any]) -> list[str]:
     if not target.startswith("co3d_compile."):
         return []
     return [value for value in arguments.values() if isinstance(value, str) and value]
+
+
+def _is_callable(target: str, operations: OperationTable) -> bool:
+    return operations.is_own(target) or (_is_torch_operator(target) and (_has_rule(target) or _is_pure(target)))
 
 
 def _refuse(target: str) -> None:
