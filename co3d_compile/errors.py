@@ -90,11 +90,15 @@ class UnsupportedError(InputError):
 
     Attributes:
         refusals: one per node, sorted by reason, then by where they stand in the model.
+
+    Args:
+        remark: what else there is to say of them together.
     """
 
-    def __init__(self, refusals: Sequence[Refusal]) -> None:
+    def __init__(self, refusals: Sequence[Refusal], remark: str = "") -> None:
         self.refusals = tuple(sorted(refusals, key=lambda r: (r.operation, r.reason)))
         kinds = Counter(refusal.operation for refusal in self.refusals)
         counted = ", ".join(f"{count} x {kind}" for kind, count in sorted(kinds.items()))
         lines = [f"{len(self.refusals)} operation(s) cannot be streamed: {counted}"]
-        super().__init__("\n  ".join(lines + [str(refusal) for refusal in self.refusals]))
+        lines += [*(str(refusal) for refusal in self.refusals), *([remark] if remark else [])]
+        super().__init__("\n  ".join(lines))

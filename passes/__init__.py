@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from co3d_compile.passes.gates import GatePolicy, resolve_gates
+from co3d_compile.passes.gates import GatePolicy
 from co3d_compile.passes.idioms import fuse_idioms
+from co3d_compile.passes.last_resort import settle_time, without_assertions
 from co3d_compile.passes.lowering import lower
 from co3d_compile.passes.own import ProgramPass, run_own_passes
 from co3d_compile.passes.propagation import Choices, propagate_time, smallest_window
@@ -22,7 +23,7 @@ def rewrite(program: Program, passes: Sequence[ProgramPass] = ()) -> Program:
     Raises:
         ExtensionError: one of these passes fails, or changes what is computed.
     """
-    return run_own_passes(fuse_idioms(program), passes)
+    return run_own_passes(fuse_idioms(without_assertions(program)), passes)
 
 
 def compile_program(
@@ -44,7 +45,7 @@ def compile_program(
         UnsupportedError: operations that cannot be streamed.
         RateError: branches of different strides meet.
     """
-    gates = resolve_gates(program, policy or {})
+    gates = settle_time(program, policy or {})
     choices = Choices(gates, window, smallest_window(program), dense)
     program = separate_pools(propagate_time(program, choices))
     program = propagate_time(program, choices)

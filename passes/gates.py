@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Literal
 
@@ -10,7 +10,7 @@ from torch import fx
 
 from co3d_compile.errors import InputError
 from co3d_compile.ops.flow import Way
-from co3d_compile.passes.propagation import Choices, Gate, propagate_time
+from co3d_compile.passes.propagation import Choices, Gate, annotate_time
 from co3d_compile.program.program import Program, call_of, facts_of, flow_of, is_getitem, path_of
 
 GatePolicy = Literal["frame", "window"]
@@ -26,12 +26,13 @@ def resolve_gates(program: Program, policy: Mapping[str, GatePolicy]) -> dict[st
         policy: by pattern of module path (``blocks.*.se``, a path below it matches too); ``frame`` where none matches.
 
     Raises:
-        InputError: a policy's name is unknown, or its pattern matches no gate.
+        InputError: a policy's name is unknown.
     """
     gates: dict[str, Gate] = {}
-    while found := _new_gates(propagate_time(program, Choices(gates)), gates):
-        gates |= {node.name: _gate(node, policy) for node in found}
-    _require_all_used(program, gates, policy)
+    annotate_time(program, Choices())
+    while joins := gated_joins(program):
+        gates |= {node.name: _gate(node, policy) for found in joins.values() for node in found}
+        annotate_time(program, Choices(gates))
     return gates
 
 
@@ -51,7 +52,12 @@ def _matches(pattern: str, path: str) -> bool:
     return fnmatchcase(path, pattern) or fnmatchcase(path, f"{pattern}.*")
 
 
-def _require_all_used(program: Program, gates: Mapping[str, Gate], policy: Mapping[str, GatePolicy]) -> None:
+def require_all_used(program: Program, gates: Mapping[str, Gate], policy: Mapping[str, GatePolicy]) -> None:
+    """Refuse a policy that nothing is made under.
+
+    Raises:
+        InputError: a pattern matches no gate.
+    """
     paths = [_place(node) for node in program.calls if node.name in gates]
     for pattern in policy:
         if not any(_matches(pattern, path) for path in paths):
@@ -59,21 +65,27 @@ def _require_all_used(program: Program, gates: Mapping[str, Gate], policy: Mappi
             raise InputError(f"policy {pattern!r} matches no gate\n  try: a pattern for one of: {listed}")
 
 
-def _new_gates(program: Program, gates: Mapping[str, Gate]) -> set[fx.Node]:
+def gated_joins(program: Program, besides: Collection[fx.Node] = ()) -> dict[fx.Node, frozenset[fx.Node]]:
+    """The nodes at which the result of collapses meets a tensor that still has time, and these collapses.
+
+    Args:
+        besides: nodes that are not looked at.
+    """
     origins: dict[fx.Node, frozenset[fx.Node]] = {}
-    found: set[fx.Node] = set()
+    joins: dict[fx.Node, frozenset[fx.Node]] = {}
     for node in program.graph.nodes:
-        if node.op != "call_function":
+        if node.op != "call_function" or node in besides:
             continue
         inherited = frozenset(origin for operand in node.all_input_nodes for origin in origins.get(operand, ()))
         if is_getitem(node):
             origins[node] = inherited
             continue
-        if inherited and any(facts.has_time for facts in call_of(node).streaming):
-            found |= inherited
         collapses = flow_of(node).way is Way.COLLAPSE
+        # a window of several tensors takes of each what belongs to its own number
+        if inherited and not (collapses and flow_of(node).each) and any(f.has_time for f in call_of(node).streaming):
+            joins[node] = inherited
         origins[node] = frozenset({node}) if collapses else frozenset() if facts_of(node).has_time else inherited
-    return found
+    return joins
 
 
 def gate_nodes(program: Program) -> Iterator[fx.Node]:

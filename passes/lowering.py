@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import prod
 
 from torch import fx
 
 from co3d_compile.layout import Mark
+from co3d_compile.ops.bodies import Body
 from co3d_compile.ops.flow import Flow, Taps, Way, read_back
 from co3d_compile.ops.operation import Facts
 from co3d_compile.ops.table import OperationTable
 from co3d_compile.passes.histories import place_histories
 from co3d_compile.passes.scheduling import common_period, schedule_firings
-from co3d_compile.plan.plan import Approximation, Plan, PlanInput, PlanNode, PlanOutput, Value, ValueRef, WeightRef
+from co3d_compile.plan.operators import bodies_in
+from co3d_compile.plan.plan import (
+    Approximation,
+    LastResort,
+    Plan,
+    PlanInput,
+    PlanNode,
+    PlanOutput,
+    Value,
+    ValueRef,
+    WeightRef,
+)
 from co3d_compile.program.program import (
     Program,
     bound_arguments,
@@ -53,8 +66,19 @@ def lower(program: Program, *, start: str, dense: bool) -> Plan:
         dense=dense,
         fixed_batch=_fixed_batch(program),
         passes=program.passes,
-        own_rules=program.operations.origins(target_name(node) for node in program.calls),
+        own_rules=program.operations.origins(_targets(program)),
+        last_resorts=tuple(
+            LastResort(node.name, node.meta["refusals"]) for node in program.calls if "refusals" in node.meta
+        ),
     )
+
+
+def _targets(program: Program) -> Iterator[str]:
+    """All that is called, in windows too."""
+    for node in program.calls:
+        yield target_name(node)
+        for text in bodies_in(target_name(node), bound_arguments(node)):
+            yield from (call.target for call in Body.from_text(text).calls)
 
 
 def _pace(rate: int, dense: bool) -> tuple[int, int]:
@@ -167,4 +191,6 @@ def _fixed_batch(program: Program) -> str:
         had = any(facts.layout.dim_of(Mark.BATCH) is not None for facts in call_of(node).streaming)
         if lost and had:
             return f"{path_of(node) or node.name} drops the batch dimension"
+        if flow_of(node).fixed_batch:
+            return f"{path_of(node) or node.name}: {flow_of(node).fixed_batch}"
     return ""

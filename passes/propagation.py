@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import NoReturn
 
-from torch import fx
+from torch import Tensor, fx
 
 from co3d_compile.clock.periodic import Periodic
 from co3d_compile.clock.timing import Reading, Timing, input_timing, sliding_map, timing_after
@@ -60,6 +61,18 @@ class Choices:
     every: Mapping[str, int] = field(default_factory=dict)
 
 
+class Unmet(Refused):
+    """The elements of two branches never meet."""
+
+    def __init__(self, strides: tuple[object, object], names: tuple[str, str]) -> None:
+        (one, other), (first, second) = strides, names
+        super().__init__(
+            f"the branches run at strides {one} and {other}, so their elements never meet",
+            f"check the temporal stride of {second}",
+        )
+        self.branches = f"{first} (stride {one}) and {second} (stride {other})"
+
+
 def propagate_time(program: Program, choices: Choices) -> Program:
     """Annotate every node with ``facts`` and ``flow``.
 
@@ -69,8 +82,19 @@ def propagate_time(program: Program, choices: Choices) -> Program:
         UnsupportedError: every node that has no rule, or whose rule refuses it.
         RateError: the elements of two branches never meet.
     """
+    refused = annotate_time(program, choices)
+    if refused:
+        raise_refused(refused)
+    return program
+
+
+def annotate_time(program: Program, choices: Choices) -> dict[fx.Node, Refused]:
+    """As ``propagate_time``, but the nodes that cannot be streamed are returned, with the reasons.
+
+    What follows them has facts that let the analysis go on; none where a size depends on the video's values.
+    """
     inputs = {given.name: given for given in program.inputs}
-    refusals: list[Refusal] = []
+    refused: dict[fx.Node, Refused] = {}
     for node in program.graph.nodes:
         match node.op:
             case "placeholder":
@@ -78,10 +102,25 @@ def propagate_time(program: Program, choices: Choices) -> Program:
             case "get_attr":
                 node.meta["facts"] = (Facts(constant_layout(shapes_of(node)[0]), dtypes_of(node)[0]),)
             case "call_function":
-                _annotate(node, program.operations, choices, refusals)
-    if refusals:
-        raise UnsupportedError(refusals)
-    return program
+                _annotate(node, program.operations, choices, refused)
+    return refused
+
+
+def raise_refused(refused: Mapping[fx.Node, Refused], remark: str = "") -> NoReturn:
+    """All that cannot be streamed, in one error.
+
+    Args:
+        remark: what else there is to say of them together.
+    """
+    for node, one in refused.items():
+        if isinstance(one, Unmet):
+            place = path_of(node) or node.name
+            raise RateError(f"{place}: {one.reason}\n  {one.branches}\n  try: {one.hint}")
+    raise UnsupportedError([refusal_of(node, one) for node, one in refused.items()], remark)
+
+
+def refusal_of(node: fx.Node, refused: Refused) -> Refusal:
+    return Refusal(path_of(node), _plain_name(node), refused.reason, refused.hint)
 
 
 def smallest_window(program: Program) -> int:
@@ -103,20 +142,20 @@ def _input_facts(given: ClipInput, dense: bool) -> Facts:
     return Facts(layout, given.dtype, timing)
 
 
-def _annotate(node: fx.Node, operations: OperationTable, choices: Choices, refusals: list[Refusal]) -> None:
+def _annotate(node: fx.Node, operations: OperationTable, choices: Choices, refused: dict[fx.Node, Refused]) -> None:
+    if any(not operand.meta["facts"] for operand in node.all_input_nodes):
+        node.meta["facts"] = ()
+        return
     try:
         if is_getitem(node):
             source, place = item_of(node)
             node.meta["facts"] = (source.meta["facts"][place],)
         else:
             _annotate_operator(node, operations, choices)
-    except Refused as refused:
-        refusals.append(Refusal(path_of(node), _plain_name(node), refused.reason, refused.hint))
-        _stand_in_for(node)
-    except RateError:
-        if not refusals:
-            raise
-        _stand_in_for(node)  # the rates behind a refusal are not known
+    except Refused as refusal:
+        refused[node] = refusal
+        node.meta["facts"] = () if _has_open_sizes(node) else _stand_in(node)
+        node.meta["flow"] = Flow(Way.ALONE, tuple(facts.layout for facts in node.meta["facts"]))
 
 
 def _annotate_operator(node: fx.Node, operations: OperationTable, choices: Choices) -> None:
@@ -130,7 +169,19 @@ def _annotate_operator(node: fx.Node, operations: OperationTable, choices: Choic
             raise refused from None
 
 
+def _has_open_sizes(node: fx.Node) -> bool:
+    """What it gives is no tensor, or one whose shape depends on values."""
+    value = node.meta["val"]
+    made = value if isinstance(value, (tuple, list)) else (value,)
+    return not all(isinstance(one, Tensor) and all(type(size) is int for size in one.shape) for one in made)
+
+
 def _annotate_call(node: fx.Node, operations: OperationTable, choices: Choices) -> None:
+    if _has_open_sizes(node):
+        raise Refused(
+            "the size of what it gives depends on the values in the video",
+            "keep all elements and weight them, in place of choosing some",
+        )
     rule = operations.rule_for(target_name(node))
     call = call_of(node)
     if not call.streaming and (rule is None or call.operands):
@@ -143,7 +194,7 @@ def _annotate_call(node: fx.Node, operations: OperationTable, choices: Choices) 
     flow = _with_choices(node, rule.flow(_solid(call, rule)), choices)
     flow = aligned_windows(call, flow)
     if not meet(call, flow):
-        _raise_rates(node)
+        raise _unmet(node)
     grid = 1
     if choices.dense:
         flow, grid = dense_flow(call, flow)
@@ -218,33 +269,23 @@ def _output_timing(call: Call, flow: Flow, grid: int) -> Timing | None:
     return timing_after(readings, grid) if readings else None
 
 
-def _raise_rates(node: fx.Node) -> None:
-    branches: dict[Periodic, tuple[str, str]] = {}
+def _unmet(node: fx.Node) -> Unmet:
+    branches: dict[Periodic, str] = {}
     for value in bound_arguments(node).values():
         with_nodes_replaced(value, lambda operand: _note_branch(operand, branches))
-    rates = sorted({clock.rate: names for clock, names in branches.items()}.items())
+    rates = sorted({clock.rate: name for clock, name in branches.items()}.items())
     (one, first), (other, second) = rates[0], rates[-1]
-    raise RateError(
-        f"{path_of(node) or node.name}: the branches run at strides {one} and {other}, so their elements never meet\n"
-        f"  {first[0]} (stride {one}) and {second[0]} (stride {other})\n"
-        f"  try: check the temporal stride of {second[1]}"
-    )
+    return Unmet((one, other), (first, second))
 
 
-def _note_branch(operand: fx.Node, branches: dict[Periodic, tuple[str, str]]) -> None:
+def _note_branch(operand: fx.Node, branches: dict[Periodic, str]) -> None:
     timing = facts_of(operand).timing
     if timing is not None:
-        name = path_of(operand) or operand.name
-        branches[timing.clock] = (name, name)
+        branches[timing.clock] = path_of(operand) or operand.name
 
 
 def _plain_name(node: fx.Node) -> str:
     return target_name(node).removeprefix("aten.").rsplit(".", 1)[0]
-
-
-def _stand_in_for(node: fx.Node) -> None:
-    node.meta["facts"] = _stand_in(node)
-    node.meta["flow"] = Flow(Way.ALONE, tuple(facts.layout for facts in node.meta["facts"]))
 
 
 def _stand_in(node: fx.Node) -> tuple[Facts, ...]:

@@ -69,8 +69,8 @@ class Unmeeting(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.slow = nn.Conv3d(2, 2, 1, stride=(4, 1, 1))
-        self.fast = nn.Conv3d(2, 2, 1, stride=(2, 1, 1))
+        self.slow = nn.MaxPool3d(1, stride=(4, 1, 1))
+        self.fast = nn.MaxPool3d(1, stride=(2, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         slow, fast = self.slow(x), self.fast(x)

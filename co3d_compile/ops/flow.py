@@ -159,6 +159,7 @@ class Flow:
         still: a clip of equal frames gives what one of them gives (a mean, not a sum).
         resizable: the operation takes a window of another width than the clip's.
         carried: places of the outputs that the next run reads, one element back.
+        fixed_batch: why it takes no other batch than the clip's, or empty.
     """
 
     way: Way
@@ -168,6 +169,7 @@ class Flow:
     still: bool = False
     resizable: bool = False
     carried: tuple[int, ...] = ()
+    fixed_batch: str = ""
 
     def taps_of(self, operand: int) -> Taps:
         """How the streaming operand of that place is read."""

@@ -87,6 +87,7 @@ class Block:
         elements: elements along time that come out.
         width: elements along time that go in.
         batch: streams.
+        operands: layouts of all values that it reads, in their order.
     """
 
     target: str
@@ -95,6 +96,7 @@ class Block:
     elements: int
     width: int
     batch: int
+    operands: tuple[Layout, ...] = ()
 
 
 Step = Callable[[Sequence[Tensor | None]], Tensor]

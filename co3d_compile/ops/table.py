@@ -26,6 +26,7 @@ from co3d_compile.ops.shape import BurstView, Expand, Permute, Repeat, Squeeze, 
 from co3d_compile.ops.slicing import IndexSelect, Scatter, Select, Slice, Split
 from co3d_compile.ops.transposed_convolution import TransposedConvolution
 from co3d_compile.ops.unfolding import Unfold
+from co3d_compile.ops.windows import Window
 
 RULES: tuple[Operation, ...] = (
     Convolution(),
@@ -63,6 +64,7 @@ RULES: tuple[Operation, ...] = (
     RepeatInterleave(),
     PixelShuffle(),
     Unfold(),
+    Window(),
 )
 
 POINTWISE = Pointwise()

@@ -1,58 +1,21 @@
-"""A node's arguments as JSON: references, lists, numbers, and torch's own constants by name."""
+"""A node's arguments as JSON, with references to the plan's values and weights."""
 
 from __future__ import annotations
 
-from math import isfinite
 from typing import Any
 
-import torch
-
-from co3d_compile.errors import ArtifactError
+from co3d_compile.ops import arguments
+from co3d_compile.ops.arguments import Json
 from co3d_compile.plan.plan import ValueRef, WeightRef
-
-Json = Any
-
-NAMED_CONSTANTS: dict[str, dict[str, object]] = {
-    "dtype": {
-        str(found).removeprefix("torch."): found for found in vars(torch).values() if isinstance(found, torch.dtype)
-    },
-    "layout": {"strided": torch.strided},
-    "memory_format": {
-        str(found).removeprefix("torch."): found
-        for found in (
-            torch.preserve_format,
-            torch.contiguous_format,
-            torch.channels_last,
-            torch.channels_last_3d,
-        )
-    },
-}
-"""By kind, then by name: what a file may name is looked up here, never in torch."""
-
-NON_FINITE = {"inf": float("inf"), "-inf": float("-inf"), "nan": float("nan")}
 
 
 def encode_argument(value: Any) -> Json:
-    """The argument as JSON; anything but a number, a text or a list is an object with its kind as the one key.
+    """The argument as JSON.
 
     Raises:
         ArtifactError: it is of a kind that a file cannot hold.
     """
-    match value:
-        case ValueRef(name):
-            return {"value": name}
-        case WeightRef(name):
-            return {"weight": name}
-        case list() | tuple():
-            return [encode_argument(entry) for entry in value]
-        case float() if not isfinite(value):
-            return {"number": str(value)}
-        case None | bool() | int() | float() | str():
-            return value
-        case torch.device():
-            return {"device": str(value)}
-        case _:
-            return _encode_constant(value)
+    return arguments.encode_argument(value, _encode_reference)
 
 
 def decode_argument(given: Json) -> Any:
@@ -61,63 +24,24 @@ def decode_argument(given: Json) -> Any:
     Raises:
         ArtifactError: no encoding looks like this.
     """
+    return arguments.decode_argument(given, _decode_reference)
+
+
+def _encode_reference(value: Any) -> Json | None:
+    match value:
+        case ValueRef(name):
+            return {"value": name}
+        case WeightRef(name):
+            return {"weight": name}
+        case _:
+            return None
+
+
+def _decode_reference(given: Json) -> ValueRef | WeightRef | None:
     match given:
         case {"value": str(name)}:
             return ValueRef(name)
         case {"weight": str(name)}:
             return WeightRef(name)
-        case {"number": str(name)} if name in NON_FINITE:
-            return NON_FINITE[name]
-        case {"device": str(name)}:
-            return _device(name)
-        case list():
-            return [decode_argument(entry) for entry in given]
-        case None | bool() | int() | float() | str():
-            return given
         case _:
-            return _decode_constant(given)
-
-
-def decode_dtype(name: Json) -> torch.dtype:
-    """A dtype by its name.
-
-    Raises:
-        ArtifactError: there is no such dtype.
-    """
-    found = _decode_constant({"dtype": name})
-    assert isinstance(found, torch.dtype)
-    return found
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def _encode_constant(value: object) -> Json:
-    for kind, constants in NAMED_CONSTANTS.items():
-        for name, constant in constants.items():
-            if constant is value:
-                return {kind: name}
-    raise ArtifactError(
-        f"an argument {value!r} of type {type(value).__name__} cannot be written to a file\n"
-        "  try: report it with the model that it comes from"
-    )
-
-
-def _decode_constant(given: Json) -> object:
-    if isinstance(given, dict) and len(given) == 1:
-        ((kind, name),) = given.items()
-        if isinstance(name, str) and name in NAMED_CONSTANTS.get(kind, {}):
-            return NAMED_CONSTANTS[kind][name]
-    raise ArtifactError(
-        f"the plan holds an argument {given!r}, which no version writes\n  try: compile the model again"
-    )
-
-
-def _device(name: str) -> torch.device:
-    try:
-        return torch.device(name)
-    except RuntimeError as failure:
-        raise ArtifactError(
-            f"the plan names a device {name!r}, which torch does not know\n  try: compile the model again"
-        ) from failure
+            return None

@@ -13,16 +13,10 @@ from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 import torch
 
 from co3d_compile.errors import ArtifactError
+from co3d_compile.ops.arguments import NON_FINITE, Json, decode_dtype, dtype_name
 from co3d_compile.ops.table import BUILT_IN, OperationTable
-from co3d_compile.plan.arguments import (
-    NON_FINITE,
-    Json,
-    decode_argument,
-    decode_dtype,
-    dtype_name,
-    encode_argument,
-)
-from co3d_compile.plan.operators import require_callable, require_rules
+from co3d_compile.plan.arguments import decode_argument, encode_argument
+from co3d_compile.plan.operators import bodies_in, require_callable, require_callable_body, require_rules
 from co3d_compile.plan.plan import Plan
 
 PLAN_FILE = "plan.json"
@@ -56,8 +50,11 @@ def decode_plan(given: Json, operations: OperationTable = BUILT_IN) -> Plan:
 def _require_operators(plan: Plan, operations: OperationTable) -> None:
     require_rules(plan.own_rules, operations)
     own = operations.only(plan.own_rules)
-    for target in {node.target for node in (*plan.statics, *plan.nodes)}:
+    nodes = (*plan.statics, *plan.nodes)
+    for target in {node.target for node in nodes}:
         require_callable(target, own)
+    for text in {text for node in nodes for text in bodies_in(node.target, node.arguments)}:
+        require_callable_body(text, own)
 
 
 @cache

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from co3d_compile.clock.timing import Timing
+from co3d_compile.errors import Refusal
 from co3d_compile.layout import Layout
 from co3d_compile.ops.flow import Taps, Way
 from co3d_compile.ops.table import Origin
@@ -149,6 +150,19 @@ class PlanOutput:
 
 
 @dataclass(frozen=True)
+class LastResort:
+    """A part that runs on whole windows.
+
+    Attributes:
+        node: the one that runs it.
+        refusals: what in it could not be streamed, and made the rest follow.
+    """
+
+    node: str
+    refusals: tuple[Refusal, ...]
+
+
+@dataclass(frozen=True)
 class Plan:
     """The compiled network.
 
@@ -163,6 +177,7 @@ class Plan:
         fixed_batch: why the batch cannot change, or empty.
         passes: names of the user's own passes that the plan was made with.
         own_rules: by target, where the rules come from that are not built in.
+        last_resorts: the parts that run on whole windows.
     """
 
     period: int
@@ -180,6 +195,7 @@ class Plan:
     fixed_batch: str = ""
     passes: tuple[str, ...] = ()
     own_rules: Mapping[str, Origin] = field(default_factory=dict)
+    last_resorts: tuple[LastResort, ...] = ()
 
     @cached_property
     def node_timings(self) -> tuple[Timing, ...]:

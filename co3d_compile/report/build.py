@@ -9,8 +9,8 @@ from torch import Tensor
 
 from co3d_compile.clock.timing import Timing
 from co3d_compile.ops.flow import Way
-from co3d_compile.plan.plan import Plan, PlanInput, PlanNode, PlanOutput, Value
-from co3d_compile.report.data import InputReport, LayerReport, OutputReport, Report, Totals
+from co3d_compile.plan.plan import LastResort, Plan, PlanInput, PlanNode, PlanOutput, Value
+from co3d_compile.report.data import InputReport, LastResortReport, LayerReport, OutputReport, Report, Totals
 from co3d_compile.report.symbolic import Formulas
 
 
@@ -34,7 +34,13 @@ def build_report(plan: Plan, weights: Iterable[Tensor] = ()) -> Report:
             *(_input_layer(plan, given, totals) for given in plan.inputs),
             *(_layer(plan, node, totals) for node in plan.nodes),
         ),
+        last_resorts=tuple(_last_resort(plan, part) for part in plan.last_resorts),
     )
+
+
+def _last_resort(plan: Plan, part: LastResort) -> LastResortReport:
+    node = next(node for node in plan.nodes if node.name == part.node)
+    return LastResortReport(node.path, node.macs, part.refusals)
 
 
 def _input(given: PlanInput) -> InputReport:
@@ -67,6 +73,7 @@ def _totals(plan: Plan, weights: tuple[Tensor, ...], formulas: Formulas) -> Tota
         macs_per_frame=sum(by_phase) / plan.period,
         macs_by_phase=by_phase,
         saving=clip_macs * plan.period / sum(by_phase) if any(by_phase) else 1.0,
+        share_streamed=1.0 - _share(_windowed_macs(plan), clip_macs),
         state_elements=sum(value.keep * _size(value) for value in plan.values.values()),
         state_bytes=sum(_state_bytes(value) for value in plan.values.values()),
         parameters=sum(weight.numel() for weight in weights),
@@ -74,6 +81,11 @@ def _totals(plan: Plan, weights: tuple[Tensor, ...], formulas: Formulas) -> Tota
         gates=sum(node.way is Way.GATE for node in plan.nodes),
         formulas=formulas.of_totals(),
     )
+
+
+def _windowed_macs(plan: Plan) -> int:
+    names = {part.node for part in plan.last_resorts}
+    return sum(node.clip_macs for node in plan.nodes if node.name in names)
 
 
 def _input_layer(plan: Plan, given: PlanInput, totals: Totals) -> LayerReport:

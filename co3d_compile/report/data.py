@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from co3d_compile.errors import ArtifactError
+from co3d_compile.errors import ArtifactError, Refusal
 from co3d_compile.plan.plan import Approximation
 
 SCHEMA = 1
@@ -108,6 +108,21 @@ class LayerReport:
 
 
 @dataclass(frozen=True)
+class LastResortReport:
+    """A part that runs on whole windows, because it cannot be streamed.
+
+    Attributes:
+        path: the module with which it begins.
+        macs: multiply-accumulates for one window.
+        refusals: why: what in it cannot be streamed, and what could be done.
+    """
+
+    path: str
+    macs: int
+    refusals: tuple[Refusal, ...]
+
+
+@dataclass(frozen=True)
 class TotalFormulas:
     """Totals as expressions in ``W``, as for outputs, and ``B``, the streams in lockstep."""
 
@@ -127,6 +142,7 @@ class Totals:
         saving: ``clip_macs`` over ``macs_per_frame``.
         state_elements: numbers that are kept between ticks.
         parameters: numbers in the weights that the network uses, buffers among them.
+        share_streamed: of ``clip_macs``, what does not run on whole windows as a last resort; 0 to 1.
         gates: parts that are made under a policy, because the original makes them from the whole clip.
     """
 
@@ -135,6 +151,7 @@ class Totals:
     macs_per_frame: float
     macs_by_phase: tuple[int, ...]
     saving: float
+    share_streamed: float
     state_elements: int
     state_bytes: int
     parameters: int
@@ -167,6 +184,7 @@ class Report:
     outputs: tuple[OutputReport, ...]
     totals: Totals
     layers: tuple[LayerReport, ...]
+    last_resorts: tuple[LastResortReport, ...] = ()
 
     @property
     def exact(self) -> bool:
@@ -197,6 +215,7 @@ class Report:
                 outputs=tuple(_output(entry) for entry in data["outputs"]),
                 totals=Totals(**_frozen(data["totals"]) | {"formulas": TotalFormulas(**data["totals"]["formulas"])}),
                 layers=tuple(LayerReport(**_frozen(entry)) for entry in data["layers"]),
+                last_resorts=tuple(_last_resort(entry) for entry in data["last_resorts"]),
             )
         except (KeyError, TypeError) as damage:
             raise ArtifactError(f"the report is damaged: {damage}\n  try: compile again") from damage
@@ -208,6 +227,11 @@ def _output(data: Mapping[str, Any]) -> OutputReport:
         "formulas": OutputFormulas(**data["formulas"]),
     }
     return OutputReport(**_frozen(data) | nested)
+
+
+def _last_resort(data: Mapping[str, Any]) -> LastResortReport:
+    refusals = tuple(Refusal(**entry) for entry in data["refusals"])
+    return LastResortReport(**{**data, "refusals": refusals})
 
 
 def _frozen(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from co3d_compile.report.data import InputReport, LayerReport, OutputReport, Report, Totals
+from co3d_compile.report.data import InputReport, LastResortReport, LayerReport, OutputReport, Report, Totals
 
 PATH_WIDTH = 30
 
@@ -20,6 +20,7 @@ def render_report(report: Report) -> RenderableType:
     return Group(
         *_inputs(report.inputs),
         *(_output(output) for output in report.outputs),
+        *(_last_resort(part) for part in report.last_resorts),
         _totals(report.totals, report.start, report.rate),
         _layers(report.layers),
     )
@@ -61,11 +62,21 @@ def _approximations(output: OutputReport) -> Iterator[RenderableType]:
                 yield Text(f"  {entry.path}", overflow="fold")
 
 
+def _last_resort(part: LastResortReport) -> RenderableType:
+    """What is recomputed for every window, why, and what could be done."""
+    lines = [Text("from there on everything runs on whole windows, exactly as on a clip")]
+    for refusal in part.refusals:
+        lines.append(Text(f"{refusal.path or '(top level)'}: {refusal.operation}: {refusal.reason}"))
+        lines.append(Text(f"  try: {refusal.hint}"))
+    return _headed(f"Not streamed: {part.path or 'the top level'}", Group(*lines))
+
+
 def _totals(totals: Totals, start: str, rate: str) -> RenderableType:
     table = _facts()
     _add(table, "MACs per clip", f"{totals.clip_macs:,}", "the original, once per clip")
     _add(table, "MACs per frame", f"{totals.macs_per_frame:,.0f}", "mean of a period")
     _add(table, "clip / frame", f"{totals.saving:.2f}")
+    _add(table, "streamed", f"{totals.share_streamed:.1%}", "of the MACs per clip")
     if totals.period > 1:
         _add(table, "heaviest tick", f"{totals.heaviest_tick:,}", f"MACs, of a period of {totals.period} ticks")
         _add(table, "lightest tick", f"{totals.lightest_tick:,}", "MACs")

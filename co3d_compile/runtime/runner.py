@@ -35,6 +35,7 @@ class NodeRunner:
         read = (*_value_names(node.arguments.values()), *node.reads)
         self.operand_layouts = {name: plan.values[name].layout for name in read}
         streams = [plan.values[name] for name in node.reads]
+        self._read_layouts = tuple(value.layout for value in streams)
         with_time = [value.layout for value in streams if value.has_time]
         self.reads: Layout = (with_time or [value.layout for value in streams] or list(self.layouts))[0]
         self.reads_whole_elements = len(with_time) < len(streams)
@@ -46,7 +47,7 @@ class NodeRunner:
 
     def run(self, operands: Mapping[str, Tensor], elements: int, width: int, batch: int) -> tuple[Tensor, ...]:
         """The outputs for operands of ``width`` elements along time, of which ``elements`` come out."""
-        block = Block(self.node.target, self.reads, self.layouts, elements, width, batch)
+        block = Block(self.node.target, self.reads, self.layouts, elements, width, batch, self._read_layouts)
         arguments = {name: self._resolved(value, operands, block) for name, value in self.node.arguments.items()}
         if self.node.carried:
             arguments["carried"] = [operands.get(name) for name in self.node.carried]

@@ -58,7 +58,9 @@ class Oracle:
 
         def note(number: int, operator: str, result: Tensor) -> None:
             for name in wanted.get(number, ()):
-                self._current[name] = result.detach().clone()
+                # a model may lay out a longer video otherwise than a clip, as by windows of so many frames
+                if _fits(result, self._plan.values[name].layout):
+                    self._current[name] = result.detach().clone()
 
         watch = Watch(note, replacements_of(self.gates, self._matching.calls), self._matching.operators)
         try:
@@ -164,6 +166,14 @@ class Oracle:
             ):
                 named.setdefault(call, []).append(name)
         return named
+
+
+def _fits(tensor: Tensor, layout: Layout) -> bool:
+    """It is some elements of the layout."""
+    dim = layout.time_dim
+    if dim is None or tensor.dim() != layout.rank:
+        return dim is None
+    return tuple(tensor.shape) == layout.solid().running_shape(block_length(tensor, layout, layout.batch), layout.batch)
 
 
 def _convolves(node: PlanNode) -> bool:
