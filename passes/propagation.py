@@ -112,11 +112,12 @@ def raise_refused(refused: Mapping[fx.Node, Refused], remark: str = "") -> NoRet
     Args:
         remark: what else there is to say of them together.
     """
-    for node, one in refused.items():
-        if isinstance(one, Unmet):
-            place = path_of(node) or node.name
-            raise RateError(f"{place}: {one.reason}\n  {one.branches}\n  try: {one.hint}")
-    raise UnsupportedError([refusal_of(node, one) for node, one in refused.items()], remark)
+    node, first = next(iter(refused.items()))
+    if isinstance(first, Unmet):
+        raise RateError(f"{path_of(node) or node.name}: {first.reason}\n  {first.branches}\n  try: {first.hint}")
+    # the rates behind a refusal are not known
+    known = [refusal_of(node, one) for node, one in refused.items() if not isinstance(one, Unmet)]
+    raise UnsupportedError(known, remark)
 
 
 def refusal_of(node: fx.Node, refused: Refused) -> Refusal:
@@ -281,7 +282,14 @@ def _unmet(node: fx.Node) -> Unmet:
 def _note_branch(operand: fx.Node, branches: dict[Periodic, str]) -> None:
     timing = facts_of(operand).timing
     if timing is not None:
-        branches[timing.clock] = path_of(operand) or operand.name
+        branches[timing.clock] = _module_before(operand)
+
+
+def _module_before(node: fx.Node) -> str:
+    """The path of the module that made it, or of the last one before it."""
+    while not path_of(node) and node.all_input_nodes:
+        node = node.all_input_nodes[0]
+    return path_of(node) or node.name
 
 
 def _plain_name(node: fx.Node) -> str:

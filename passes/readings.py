@@ -27,7 +27,8 @@ def plan_as_read(program: Program, time_axis: int | Sequence[int] | None, plan_o
     """The plan at the axis that is given, or at the one axis at which the network streams.
 
     5-D clips are ``(N, C, T, H, W)`` if that streams, else ``(N, T, ...)`` if that does; the other way round where the
-    last three axes look like an image's and its channels'. Clips of other ranks have no such habit.
+    last three axes look like an image's and its channels'. Clips of other ranks have no such habit. A reading at which
+    a part has to run on whole windows comes after those that stream to the end.
 
     Raises:
         CaptureError: an input has no such axis, or it takes the user to say which it is.
@@ -39,14 +40,20 @@ def plan_as_read(program: Program, time_axis: int | Sequence[int] | None, plan_o
     usual = all(len(given.shape) == 5 for given in program.inputs)
     for reading in _readings(program.inputs):
         found[reading] = plan = _attempt(program, reading, plan_of)
-        if usual and isinstance(plan, Plan) and _streams(plan, of_nothing=reading == (2,) * len(reading)):
+        if usual and isinstance(plan, Plan) and _is_usual(plan, reading) and not plan.last_resorts:
             return plan
     if usual:
-        return _planned(found[(2,) * len(program.inputs)])
+        in_part = [plan for reading, plan in found.items() if isinstance(plan, Plan) and _is_usual(plan, reading)]
+        return in_part[0] if in_part else _planned(found[(2,) * len(program.inputs)])
     working = [plan for plan in found.values() if isinstance(plan, Plan) and _streams(plan)]
-    if len(working) == 1:
-        return working[0]
+    to_the_end = [plan for plan in working if not plan.last_resorts]
+    if len(to_the_end or working) == 1:
+        return (to_the_end or working)[0]
     raise _undecided(program.inputs, found)
+
+
+def _is_usual(plan: Plan, reading: Reading) -> bool:
+    return _streams(plan, of_nothing=reading == (2,) * len(reading))
 
 
 def read_at(program: Program, axes: Sequence[int]) -> Program:

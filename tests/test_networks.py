@@ -25,14 +25,12 @@ RECURRENT = "nothing is yet carried from step to step"
 COMING = {
     "tsm": SHIFT,
     "tsm_online": SHIFT,
-    "nonlocal_i3d": ATTENTION,
     "nonlocal_i3d_frame": ATTENTION,
     "unet": UPWARD,
     "unet_batch_norm": UPWARD,
     "unet_trilinear": UPWARD,
     "encoder_decoder": UPWARD,
     "encoder_decoder_k2": UPWARD,
-    "atfr_sgs": "shapes that depend on values are not yet run on a window",
     "cnn_lstm": RECURRENT,
     "cnn_lstm_last": RECURRENT,
     "movinet": RECURRENT,
@@ -88,7 +86,8 @@ def test_a_trunk_gives_what_the_original_gives_on_the_whole_video(name: str) -> 
             check_video(net, reference, video, axes_of(reference, video, time_axis=axis), time_axis=axis)
 
 
-@pytest.mark.parametrize("name", marked(name for name in EXAMPLES if name not in ENDLESS))
+# frames of NaN fill no bin of similarity-guided sampling, so that the original itself fails on them
+@pytest.mark.parametrize("name", marked(name for name in EXAMPLES if name not in (*ENDLESS, "atfr_sgs")))
 def test_a_network_keeps_time(name: str) -> None:
     check_properties(compiled(name, alive(name)))
 

@@ -64,10 +64,28 @@ def test_the_report_tells_an_unusual_axis() -> None:
 
 
 def test_the_usual_reading_gives_the_reason() -> None:
-    model = nn.Sequential(nn.Conv3d(3, 2, 3), nn.Softmax(2))
+    model = nn.Sequential(nn.Softmax(2), nn.Conv3d(3, 2, 3))
 
     with pytest.raises(UnsupportedError, match="it runs along time"):
         co3d_compile.compile(model, (1, 3, 8, 6, 6))
+
+
+def test_a_reading_that_streams_to_the_end_comes_before_one_that_ends_in_windows() -> None:
+    """Read as (N, C, T, H, W), the convolutions stream too, up to what needs the whole clip."""
+
+    class FramesFirst(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rows = nn.Linear(6, 4)
+            self.colours = nn.Linear(3, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.colours(self.rows(x).softmax(2).movedim(2, -1))
+
+    network = co3d_compile.compile(FramesFirst().eval(), (1, 8, 3, 6, 6))
+
+    assert network.plan.inputs[0].time_axis == 1
+    assert not network.plan.last_resorts
 
 
 def test_a_model_without_a_multiplication_is_read_as_usual() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental import _config
 from torch.utils.flop_counter import FlopCounterMode
 
 from co3d_compile.clock.timing import Timing, sliding_map
@@ -79,18 +80,19 @@ def rows_of(boundaries: Sequence[Tensor], block: Block) -> Iterator[list[Tensor]
 
 
 def body_macs(body: Body, inputs: Sequence[Facts]) -> int:
-    """Multiply-accumulates of one run."""
+    """Multiply-accumulates of one run; where a size depends on values, as if every element were chosen."""
 
     def counted(device: str) -> int:
         tensors = [_sample(facts, device) for facts in inputs]
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
+        every = _config.patch(meta_nonzero_assume_all_nonzero=True)  # type: ignore[attr-defined]
+        with FlopCounterMode(display=False) as counter, torch.no_grad(), every:
             body.run(tensors)
         return int(counter.get_total_flops()) // 2
 
     try:
         return counted("meta")
     except (RuntimeError, NotImplementedError):
-        # a size in it depends on values, and shapes alone have none
+        # an operator in it needs values, and shapes alone have none
         return counted("cpu")
 
 
