@@ -123,3 +123,18 @@ def test_a_pool_over_the_clip_spread_over_it_again_is_a_gate() -> None:
     approximation = net.report.outputs[0].approximations[0]
     assert "a gate on the whole clip" in approximation.reason
     torch.testing.assert_close(net(video), video + video.mean((3, 4), keepdim=True))
+
+
+def test_adaptive_pools_are_verified_as_pools_of_the_clip_s_size() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv3d(2, 4, 3, padding=1), nn.AdaptiveAvgPool3d((4, 2, 2)), nn.Flatten(), nn.Linear(64, 3)
+    )
+    net = co3d_compile.compile(model, CLIP)
+
+    checked = net.verify(model)
+    assert checked.passed
+    assert len(checked.outputs) == 1
+    with torch.no_grad():
+        model[0].bias += 1.0
+    assert not net.verify(model).passed
