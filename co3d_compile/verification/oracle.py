@@ -63,18 +63,13 @@ class Oracle:
                 if _fits(result, self._plan.values[name].layout):
                     self._current[name] = result.detach().clone()
 
-<<<<<<< HEAD
-        watch = Watch(note, replacements_of(self.gates, self._matching.calls), self._matching.operators)
-        try:
-            with watch:
-=======
         replacements = {
             **replacements_of(self.gates, self._matching.calls),
             **adaptive_pools(self._plan, self._matching.calls),
         }
+        watch = Watch(note, replacements, self._matching.operators)
         try:
-            with Watch(note, replacements, self._matching.operators):
->>>>>>> 3fb1989 (Places of maxima refused over time, adaptive pools verified at the clip's size, random networks whose rate goes up; the calculus page tells the maps upward)
+            with watch:
                 self._run(video)
         except Exception as stop:
             record.stopped = str(stop).splitlines()[0] if str(stop) else type(stop).__name__
