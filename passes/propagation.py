@@ -231,9 +231,14 @@ def _with_choices(node: fx.Node, flow: Flow, choices: Choices) -> Flow:
     if flow.each or not (flow.way is Way.COLLAPSE or flow.resizable):
         return flow
     width = _resized(flow.taps.count, choices) if flow.resizable else flow.taps.count
-    return replace(
-        flow, taps=replace(flow.taps, index=sliding_map(width, choices.every.get(node.name, 1)), count=width)
-    )
+    every = choices.every.get(node.name, 1) * (_burst(node) if flow.way is Way.COLLAPSE else 1)
+    return replace(flow, taps=replace(flow.taps, index=sliding_map(width, every), count=width))
+
+
+def _burst(node: fx.Node) -> int:
+    """Elements after which the clock repeats: a clip of the video begins with the first of them."""
+    clocks = [facts.timing.clock for facts in call_of(node).streaming if facts.timing is not None]
+    return max(len(clock.offsets) for clock in clocks)
 
 
 def _resized(width: int, choices: Choices) -> int:

@@ -203,6 +203,90 @@ def _over_plane(x: Tensor, inner: nn.Module) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Up(Layer):
+    """Time made longer by a factor: by a transposed convolution, interpolation, or channels that become frames."""
+
+    kind: str = "transposed"
+    channels: int = 2
+    factor: int = 2
+    k: int = 3
+    d: int = 1
+    p: int = 0
+    extra: int = 0
+    groups: bool = False
+    space: int = 1
+
+    def out(self, channels: int) -> int:
+        return self.channels if self.kind in ("transposed", "lines", "channels") else channels
+
+    def build(self, channels: int) -> nn.Module:
+        r, extra = self.factor, min(self.extra, max(self.factor, self.d) - 1)
+        match self.kind:
+            case "transposed":
+                return nn.ConvTranspose3d(
+                    channels,
+                    self.channels,
+                    (self.k, self.space, self.space),
+                    stride=(r, 1, 1),
+                    padding=(self.p, self.space // 2, self.space // 2),
+                    output_padding=(extra, 0, 0),
+                    dilation=(self.d, 1, 1),
+                    groups=gcd(channels, self.channels) if self.groups else 1,
+                )
+            case "lines":
+                geometry = {"stride": r, "padding": self.p, "output_padding": extra, "dilation": self.d}
+                return Function(_over_lines, inner=nn.ConvTranspose1d(channels, self.channels, self.k, **geometry))
+            case "channels":
+                return Function(
+                    lambda x, conv: _frames_of_channels(conv(x), r), conv=nn.Conv3d(channels, self.channels * r, 1)
+                )
+            case "repeat":
+                return Function(lambda x: x.repeat_interleave(r, 2))
+            case "expand":
+                return Function(lambda x: x.unsqueeze(3).expand(-1, -1, -1, r, -1, -1).flatten(2, 3))
+            case "lines linear":
+                return Function(_over_lines, inner=nn.Upsample(scale_factor=r, mode="linear"))
+            case _:
+                return nn.Upsample(scale_factor=(r, 1, 1), mode=self.kind)
+
+
+@dataclass(frozen=True)
+class Gather(Layer):
+    """Several frames become channels of one."""
+
+    count: int = 2
+
+    def out(self, channels: int) -> int:
+        return channels * self.count
+
+    def build(self, channels: int) -> nn.Module:
+        return Function(lambda x: torch.unflatten(x, 2, (-1, self.count)).movedim(3, 1).flatten(1, 2))
+
+
+def _frames_of_channels(x: Tensor, count: int) -> Tensor:
+    return torch.unflatten(x, 1, (count, -1)).movedim(1, 3).flatten(2, 3)
+
+
+@dataclass(frozen=True)
+class DownUp(Layer):
+    """Down in rate, through some layers, up again, and joined with what came in: a level of a U-Net."""
+
+    down: Layer
+    inner: tuple[Layer, ...]
+    up: Layer
+    join: str = "cat"
+
+    def out(self, channels: int) -> int:
+        return channels_after((self.down, *self.inner, self.up), channels) + (channels if self.join == "cat" else 0)
+
+    def build(self, channels: int) -> nn.Module:
+        layers = [self.down, *self.inner, self.up]
+        if self.join != "cat":
+            layers.append(Conv(channels, k=1, pads=(0, 0)))
+        return Joined([sequence(layers, channels), nn.Identity()], self.join)
+
+
+@dataclass(frozen=True)
 class Mix(Layer):
     """What treats frames alone, on channels or space."""
 
@@ -366,6 +450,8 @@ class RandomNetwork:
     Attributes:
         taps: layers that are outputs too.
         head: empty, or how time collapses at the end.
+        multiple: the network takes videos whose frames this number divides.
+        time_axis: where time lies in its clip: 2 in ``(N, C, T, H, W)``, 1 in ``(N, T, C, H, W)``.
     """
 
     layers: tuple[Layer, ...]
@@ -377,6 +463,8 @@ class RandomNetwork:
     longer: int = 5
     taps: frozenset[int] = frozenset()
     head: str = ""
+    multiple: int = 1
+    time_axis: int = 2
 
     @property
     def clip(self) -> tuple[int, ...]:

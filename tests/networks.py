@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hypothesis import assume
 from hypothesis import strategies as st
 
 from tests.functions import ACTIVATIONS, HEADS, JOINS, MIXES, SIZE_CHANGING
@@ -10,7 +11,9 @@ from tests.layers import (
     Branches,
     Conv,
     Dense,
+    DownUp,
     Frames,
+    Gather,
     Layer,
     Mix,
     Norm,
@@ -19,6 +22,7 @@ from tests.layers import (
     Reindex,
     TimeOnly,
     Twice,
+    Up,
 )
 
 small = st.integers(1, 4)
@@ -167,3 +171,63 @@ def networks(draw: st.DrawFn, *, head: bool = False) -> RandomNetwork:
         taps=draw(st.frozensets(st.integers(0, max(0, len(drawn) - 2)), max_size=2)) if len(drawn) > 1 else frozenset(),
         head=draw(st.sampled_from(sorted(HEADS))) if head else "",
     )
+
+
+def _rises(factor: int) -> st.SearchStrategy[Up]:
+    """Layers that make ``factor`` elements of each, exactly."""
+    kinds = ("channels", "repeat", "expand", "nearest", "nearest-exact", "trilinear", "lines linear")
+    return st.one_of(
+        transposed(factor, keeps_length=True), st.builds(Up, st.sampled_from(kinds), small, st.just(factor))
+    )
+
+
+@st.composite
+def transposed(draw: st.DrawFn, factor: int, *, keeps_length: bool = False) -> Up:
+    """A transposed convolution; one that ``keeps_length`` gives ``factor * T`` elements."""
+    k, d, p = draw(st.integers(1, 5)), draw(st.sampled_from((1, 1, 2, 3))), draw(st.integers(0, 3))
+    extra = draw(st.integers(0, 2))
+    if keeps_length:
+        p = -(-max(0, d * (k - 1) + 1 - factor) // 2)
+        extra = factor - 1 + 2 * p - d * (k - 1)
+        assume(extra < max(factor, d))
+    kind = draw(st.sampled_from(("transposed", "transposed", "lines")))
+    return Up(kind, draw(small), factor, k, d, p, extra, draw(st.booleans()), draw(st.sampled_from((1, 3))))
+
+
+@st.composite
+def down_ups(draw: st.DrawFn, depth: int = 1) -> DownUp:
+    factor = draw(st.sampled_from((2, 2, 3) if depth else (2,)))
+    inner = st.one_of(keeping(), down_ups(depth - 1)) if depth else keeping()
+    return DownUp(
+        down=draw(st.one_of(keeping(factor), st.just(Gather(factor)))),
+        inner=tuple(draw(st.lists(inner, max_size=2))),
+        up=draw(_rises(factor)),
+        join=draw(st.sampled_from(("cat", "add", "mul"))),
+    )
+
+
+@st.composite
+def upward_networks(draw: st.DrawFn) -> RandomNetwork:
+    """Networks whose rate goes up; those with skips over it take videos of whole periods."""
+    if draw(st.booleans()):
+        multiple = 12
+        middle = st.one_of(down_ups(), down_ups(), keeping(), alone)
+    else:
+        multiple = 1
+        middle = st.one_of(layers(), st.sampled_from((2, 2, 3)).flatmap(_ups))
+    drawn = tuple(draw(st.lists(middle, min_size=1, max_size=3)))
+    if multiple > 1 and draw(st.booleans()):
+        drawn = (*drawn, draw(st.sampled_from((2, 3)).flatmap(_ups)))
+    return RandomNetwork(
+        layers=drawn,
+        channels=draw(st.integers(1, 3)),
+        frames=12 if multiple > 1 else draw(st.integers(5, 12)),
+        batch=draw(st.sampled_from((1, 1, 2))),
+        longer=multiple if multiple > 1 else draw(st.integers(1, 6)),
+        multiple=multiple,
+        time_axis=draw(st.sampled_from((2, 2, 1))),
+    )
+
+
+def _ups(factor: int) -> st.SearchStrategy[Layer]:
+    return st.one_of(transposed(factor), _rises(factor))

@@ -10,12 +10,13 @@ from co3d_compile.testing.alive import make_alive, wandering_video
 from co3d_compile.testing.dense import check_dense_law
 from co3d_compile.testing.law import check_law, leaves_of, windows_of
 from tests.layers import RandomNetwork
-from tests.networks import networks
+from tests.networks import networks, upward_networks
 
 FUZZ = int(os.environ.get("CO3D_FUZZ", "0"))
 EVERY_RUN = 200
 HEADS_EVERY_RUN = 100
 DENSE_EVERY_RUN = 60
+UPWARD_EVERY_RUN = 60
 
 
 def drawn(count: int) -> settings:
@@ -103,6 +104,41 @@ def obeys_in_every_window(network: RandomNetwork) -> bool:
     return True
 
 
+def obeys_upward(network: RandomNetwork) -> bool:
+    """A network whose rate goes up, on videos that it takes; False where the original has no answer."""
+    torch.manual_seed(0)
+    trunk = network.trunk()
+    shape = network.clip
+    frames = network.frames + network.longer
+    if not all(runs(trunk, wandering_video((*shape[:2], t, *shape[3:]))) for t in (network.frames, frames)):
+        return False
+    model, clip = trunk, shape
+    if network.time_axis == 1:
+        model, clip = FramesFirst(trunk), (shape[0], shape[2], shape[1], *shape[3:])
+    check_law(
+        model,
+        clip,
+        lengths=(network.frames, frames),
+        batch=network.batch,
+        time_axis=network.time_axis,
+        least_delay=has_one_delay(network),
+        poison="linear" not in repr(network),
+        multiple=network.multiple,
+    )
+    return True
+
+
+class FramesFirst(nn.Module):
+    """Takes ``(N, T, C, H, W)``."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x.transpose(1, 2))
+
+
 def obeys_at_a_dense_rate(network: RandomNetwork) -> bool:
     """Every phase of a network whose time survives; False where the original has no answer."""
     torch.manual_seed(0)
@@ -132,3 +168,9 @@ def test_heads_answer_every_window(network: RandomNetwork) -> None:
 @given(networks())
 def test_networks_at_a_dense_rate_obey_the_law_at_every_phase(network: RandomNetwork) -> None:
     assume(obeys_at_a_dense_rate(network))
+
+
+@drawn(UPWARD_EVERY_RUN)
+@given(upward_networks())
+def test_networks_whose_rate_goes_up_obey_the_law(network: RandomNetwork) -> None:
+    assume(obeys_upward(network))

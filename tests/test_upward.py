@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import pytest
 import torch
@@ -11,8 +12,9 @@ from torch import Tensor, nn
 
 import co3d_compile
 from co3d_compile.errors import RateError, UnsupportedError
-from co3d_compile.testing.alive import wandering_video
-from co3d_compile.testing.law import check_law
+from co3d_compile.runtime.start import still_ticks
+from co3d_compile.testing.alive import make_alive, wandering_video
+from co3d_compile.testing.law import check_law, windows_of
 from tests.functions import Function
 
 CLIP = (1, 2, 8, 8, 8)
@@ -123,3 +125,74 @@ def test_a_pool_over_the_clip_spread_over_it_again_is_a_gate() -> None:
     approximation = net.report.outputs[0].approximations[0]
     assert "a gate on the whole clip" in approximation.reason
     torch.testing.assert_close(net(video), video + video.mean((3, 4), keepdim=True))
+
+
+def test_adaptive_pools_are_verified_as_pools_of_the_clip_s_size() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv3d(2, 4, 3, padding=1), nn.AdaptiveAvgPool3d((4, 2, 2)), nn.Flatten(), nn.Linear(64, 3)
+    )
+    net = co3d_compile.compile(model, CLIP)
+
+    checked = net.verify(model)
+    assert checked.passed
+    assert len(checked.outputs) == 1
+    with torch.no_grad():
+        model[0].bias += 1.0
+    assert not net.verify(model).passed
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_windows_over_bursts_are_those_of_clips(factor: int) -> None:
+    """A clip begins with the first element of a burst, so no window begins within one."""
+    torch.manual_seed(0)
+    up = nn.ConvTranspose3d(2, 4, (factor, 1, 1), stride=(factor, 1, 1))
+    model = nn.Sequential(up, nn.Flatten(), nn.Linear(4 * 5 * factor * 9, 3))
+    net = check_law(model, (1, 2, 5, 3, 3), lengths=(5, 9), reference=windows_of(model, 5), stacked=True)
+
+    output = net.report.outputs[0]
+    assert (output.stride, output.elements, output.delay) == (1, 1, 4)
+    assert net.verify(model).passed
+
+
+@pytest.mark.parametrize("start", ["valid", "replicate"])
+def test_a_decoder_starts_in_each_way(start: Literal["valid", "replicate"]) -> None:
+    torch.manual_seed(0)
+    model = UNet("nearest")
+    make_alive(model, wandering_video(CLIP))
+    net = co3d_compile.compile(model, CLIP, start=start)
+    video = wandering_video((1, 2, 60, 8, 8))
+    timing = net.plan.timing(net.plan.outputs[0].value)
+    still = still_ticks(net.plan)
+    first = timing.clock.count_through(still - 1) if still else timing.lo.count_through(-1)
+    frames = (60 + still) // 4 * 4
+    with torch.no_grad():
+        whole = model(torch.cat([video[:, :, :1].expand(-1, -1, still, -1, -1), video], 2)[:, :, :frames])
+    stream = net.stream()
+    came = [stream.push(frame) for frame in video.unbind(2)]
+
+    assert (came[0] is not None) == (start == "replicate")
+    made = torch.cat([part for part in came if part is not None], 2)[:, :, :24]
+    assert made.shape[2] == 24
+    torch.testing.assert_close(made, whole[:, :, first : first + 24], rtol=1e-4, atol=1e-4)
+
+
+def test_a_state_taken_in_the_middle_of_bursts_goes_on() -> None:
+    torch.manual_seed(0)
+    net = co3d_compile.compile(UNet("transposed"), CLIP)
+    video = wandering_video((2, 2, 24, 8, 8))
+    with torch.no_grad():
+        whole = net(video)
+        first, state = net.advance(video[:, :, :13], net.initial_state(2))
+        rest, state = net.advance(video[:, :, 13:], state)
+        last, state = [], net.end(state)
+        while not net.is_finished(state):
+            made, state = net.step(None, state)
+            last += [] if made is None else [made]
+
+    torch.testing.assert_close(torch.cat([first, rest, *last], 2), whole, rtol=1e-4, atol=1e-4)
+
+
+def test_no_dense_rate_for_what_comes_in_bursts() -> None:
+    with pytest.raises(UnsupportedError, match="it makes several elements of one"):
+        co3d_compile.compile(UNet("transposed"), CLIP, rate="dense")

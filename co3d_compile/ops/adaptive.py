@@ -14,6 +14,7 @@ from co3d_compile.ops.flow import Flow, alone, collapsed, gathered
 from co3d_compile.ops.operation import Block, Call, Operation, Refused, Sample
 from co3d_compile.ops.pooling import pool_rank
 from co3d_compile.ops.spatial import spatial_layout, time_axis
+from co3d_compile.ops.unpooling import PLACES
 
 
 class AdaptivePool(Operation):
@@ -28,6 +29,8 @@ class AdaptivePool(Operation):
         count = pool_rank(call.target)
         axis = time_axis(layout, count)
         result = spatial_layout(layout, count, call.shapes[0])
+        if 1 in call.used and axis is not None:
+            raise PLACES
         if axis is None or result.time == layout.time > 1:
             return alone(*[result] * len(call.shapes))
         if result.time == 1:
@@ -60,5 +63,10 @@ class AdaptivePool(Operation):
             Sample("halved", nn.AdaptiveAvgPool3d((4, 1, 1)), as_streamed=nn.AvgPool3d((2, 4, 5))),
             Sample("quartered, 1d", nn.AdaptiveAvgPool1d(2), (3, 2, 8), as_streamed=lambda x: F.avg_pool1d(x, 4)),
             Sample("largest of pairs", nn.AdaptiveMaxPool3d((4, 2, 5)), as_streamed=nn.MaxPool3d((2, 2, 1))),
+            Sample(
+                "places of the largest",
+                lambda x: F.adaptive_max_pool3d(x, (8, 1, 1), return_indices=True)[1],
+                refusal="the places of the maxima count",
+            ),
             Sample("to some elements", nn.AdaptiveAvgPool3d((3, 1, 1)), refusal="an adaptive pool makes 3 elements"),
         )

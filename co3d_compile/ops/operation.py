@@ -52,11 +52,13 @@ class Call:
         target: for instance ``aten.conv3d.default``.
         arguments: by the schema's names, with ``Facts`` for tensors.
         shapes: of the outputs, for the example clip.
+        used: places of the outputs that something reads, where there are several.
     """
 
     target: str
     arguments: Mapping[str, Any]
     shapes: tuple[tuple[int, ...], ...]
+    used: frozenset[int] = frozenset()
 
     def __getitem__(self, name: str) -> Any:
         return self.arguments[name]

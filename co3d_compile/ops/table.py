@@ -26,6 +26,7 @@ from co3d_compile.ops.shape import BurstView, Expand, Permute, Repeat, Squeeze, 
 from co3d_compile.ops.slicing import IndexSelect, Scatter, Select, Slice, Split
 from co3d_compile.ops.transposed_convolution import TransposedConvolution
 from co3d_compile.ops.unfolding import Unfold
+from co3d_compile.ops.unpooling import MaxPoolWithPlaces, MaxUnpool
 from co3d_compile.ops.windows import Window
 
 RULES: tuple[Operation, ...] = (
@@ -63,6 +64,8 @@ RULES: tuple[Operation, ...] = (
     Upsample(),
     RepeatInterleave(),
     PixelShuffle(),
+    MaxPoolWithPlaces(),
+    MaxUnpool(),
     Unfold(),
     Window(),
 )

@@ -137,7 +137,8 @@ def flow_of(node: fx.Node) -> Flow:
 def call_of(node: fx.Node) -> Call:
     """The call with facts in place of the tensors."""
     arguments = {name: with_nodes_replaced(value, facts_of) for name, value in bound_arguments(node).items()}
-    return Call(target_name(node), arguments, shapes_of(node))
+    used = frozenset(item_of(item)[1] for item in node.users if is_getitem(item) and item.users)
+    return Call(target_name(node), arguments, shapes_of(node), used)
 
 
 def with_nodes_replaced(value: Any, replace: Callable[[fx.Node], Any]) -> Any:

@@ -39,7 +39,7 @@ def make_alive(model: nn.Module, clip: Tensor, *, seed: int = 0) -> nn.Module:
 
     hooks: list[Any] = []
     for layer in model.modules():
-        if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)):
+        if isinstance(layer, (nn.modules.conv._ConvNd, nn.Linear)):
             hooks.append(layer.register_forward_hook(scale))
         elif isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.running_mean is not None:
             hooks.append(layer.register_forward_pre_hook(measure))

@@ -14,6 +14,7 @@ from co3d_compile.ops.flow import Way
 from co3d_compile.plan.plan import Plan, PlanNode
 from co3d_compile.program.program import Program
 from co3d_compile.runtime.elements import block_length, part_of_block
+from co3d_compile.verification.adaptive import adaptive_pools
 from co3d_compile.verification.gates import GatedJoins, replacements_of
 from co3d_compile.verification.matching import Matching
 from co3d_compile.verification.recording import Replacement, Watch, put_in_place
@@ -62,7 +63,11 @@ class Oracle:
                 if _fits(result, self._plan.values[name].layout):
                     self._current[name] = result.detach().clone()
 
-        watch = Watch(note, replacements_of(self.gates, self._matching.calls), self._matching.operators)
+        replacements = {
+            **replacements_of(self.gates, self._matching.calls),
+            **adaptive_pools(self._plan, self._matching.calls),
+        }
+        watch = Watch(note, replacements, self._matching.operators)
         try:
             with watch:
                 self._run(video)
