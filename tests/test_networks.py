@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -53,6 +54,13 @@ def marked(names: Any) -> list[Any]:
     return [pytest.param(name, marks=coming.get(name, [])) for name in names]
 
 
+@cache
+def made(name: str) -> tuple[nn.Module, Network]:
+    """A network and its stream, for the tests that change neither."""
+    model = alive(name)
+    return model, compiled(name, model)
+
+
 def compiled(name: str, model: nn.Module) -> Network:
     return co3d_compile.compile(model, EXAMPLES[name].clip(small=True), **EXAMPLES[name].options)
 
@@ -60,8 +68,7 @@ def compiled(name: str, model: nn.Module) -> Network:
 @pytest.mark.parametrize("name", marked(EXAMPLES))
 def test_the_stream_gives_what_the_original_gives(name: str) -> None:
     example = EXAMPLES[name]
-    model = alive(name)
-    net = compiled(name, model)
+    model, net = made(name)
     frames = example.small.frames + 2 * net.plan.period + 1
 
     result = net.verify(model, frames=-(-frames // example.lengths) * example.lengths)
@@ -90,7 +97,9 @@ def test_a_trunk_gives_what_the_original_gives_on_the_whole_video(name: str) -> 
 
 @pytest.mark.parametrize("name", marked(name for name in EXAMPLES if name not in ENDLESS))
 def test_a_network_keeps_time(name: str) -> None:
-    check_properties(compiled(name, alive(name)))
+    _, net = made(name)
+
+    check_properties(net)
 
 
 @pytest.mark.parametrize("name", marked(("d3d", "tsm_online", "rcu", "cnn_lstm", "movinet")))
