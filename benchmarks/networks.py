@@ -87,7 +87,7 @@ def _numbers(report: Report) -> list[str]:
         _with_prefix(totals.macs_per_frame),
         f"{totals.saving:.1f}",
         _with_prefix(totals.state_bytes) + "B",
-        f"{getattr(totals, 'share_streamed', 1.0):.0%}",
+        f"{totals.share_streamed:.0%}",
     ]
 
 
