@@ -25,7 +25,7 @@ fuzz: $(VENV)/.ready
 	CO3D_FUZZ=$(N) $(BIN)/python -m pytest tests/test_random_networks.py
 
 zoo: $(VENV)/.ready
-	CO3D_ZOO=full $(BIN)/python -m pytest tests/test_zoo.py
+	CO3D_ZOO=full $(BIN)/python -m pytest tests/test_zoo.py tests/test_properties.py
 
 bench: $(VENV)/.ready
 	$(BIN)/python -m benchmarks.steps

@@ -87,7 +87,7 @@ def _numbers(report: Report) -> list[str]:
         _with_prefix(totals.macs_per_frame),
         f"{totals.saving:.1f}",
         _with_prefix(totals.state_bytes) + "B",
-        f"{getattr(totals, 'share_streamed', 1.0):.0%}",
+        f"{totals.share_streamed:.0%}",
     ]
 
 
@@ -121,8 +121,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", choices=SUBJECTS, help="print the rows of these, and leave the page alone")
     options = parser.parse_args(arguments)
-    warnings.simplefilter("ignore")
-    made = table(options.only or list(SUBJECTS))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = table(options.only or list(SUBJECTS))
     if options.only:
         print(made)
         return 0

@@ -243,3 +243,11 @@ def test_text_of_a_deep_network_cuts_nothing_short() -> None:
     assert all(len(line) <= 80 for line in text.splitlines())
     assert all(number in text for number in ("1,962,892,112", "152,711,312", f"{report.totals.state_bytes:,}"))
     assert all(entry.path in text for output in report.outputs for entry in output.approximations)
+
+
+def test_each_element_of_a_burst_costs_its_multiplications() -> None:
+    model = nn.Sequential(nn.MaxPool3d((2, 1, 1)), nn.ConvTranspose3d(2, 3, 3, (2, 1, 1), 1), nn.Conv3d(3, 3, 3))
+    report = co3d_compile.compile(model, (1, 2, 8, 6, 6)).report
+
+    assert report.totals.macs_per_frame == sum(layer.macs_per_frame for layer in report.layers)
+    assert max(report.totals.macs_by_phase) > 0

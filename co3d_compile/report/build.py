@@ -65,7 +65,9 @@ def _output(plan: Plan, output: PlanOutput, name: str, formulas: Formulas) -> Ou
 
 
 def _totals(plan: Plan, weights: tuple[Tensor, ...], formulas: Formulas) -> Totals:
-    by_phase = tuple(sum(plan.nodes[firing.node].macs for firing in firings) for firings in plan.schedule)
+    by_phase = tuple(
+        sum(plan.nodes[firing.node].macs * firing.count for firing in firings) for firings in plan.schedule
+    )
     clip_macs = sum(node.clip_macs for node in plan.nodes)
     return Totals(
         period=plan.period,

@@ -101,8 +101,8 @@ EXAMPLES: dict[str, Example] = {
     "squeezenet": Example(_sized(SqueezeNet), Size(16, 112, 64), Size(16, 32, 8)),
     "mobilenet": Example(_free(MobileNet), Size(16, 112, 32), Size(16, 32, 4)),
     "mobilenet_v2": Example(_free(MobileNetV2), Size(16, 112, 32), Size(16, 32, 4)),
-    "shufflenet": Example(_free(ShuffleNet), Size(32, 112, 24), Size(24, 48, 6)),
-    "shufflenet_v2": Example(_free(ShuffleNetV2), Size(16, 112, 116), Size(16, 32, 12)),
+    "shufflenet": Example(_free(ShuffleNet), Size(32, 112, 24), Size(24, 48, 6), shallow={"repeats": (2, 2, 2)}),
+    "shufflenet_v2": Example(_free(ShuffleNetV2), Size(16, 112, 116), Size(16, 32, 12), shallow={"repeats": (2, 2, 2)}),
     "resnet_a": Example(_sized(ResNetA), Size(16, 112, 64), Size(16, 32, 4)),
     "resnext": Example(
         _sized(ResNeXt), Size(16, 112, 64), Size(16, 32, 4), shallow={"layers": (1, 2, 1, 1), "cardinality": 4}

@@ -59,13 +59,15 @@ class Bottleneck(nn.Module):
 class ShuffleNet(nn.Module):
     """Clips ``(N, 3, T, H, W)`` to ``(N, classes)``; ``width`` is a tenth of the first stage's channels."""
 
-    def __init__(self, *, width: int = 24, groups: int = 3, classes: int = 600) -> None:
+    def __init__(
+        self, *, width: int = 24, groups: int = 3, repeats: tuple[int, ...] = REPEATS, classes: int = 600
+    ) -> None:
         super().__init__()
         self.features = nn.Sequential(stem(width))
         inputs = width
-        for stage, repeats in enumerate(REPEATS):
+        for stage, count in enumerate(repeats):
             outputs = 10 * width * 2**stage
-            for i in range(repeats):
+            for i in range(count):
                 first = stage == 0 and i == 0
                 self.features.append(Bottleneck(inputs, outputs, 2 if i == 0 else 1, groups, first=first))
                 inputs = outputs
@@ -118,13 +120,13 @@ class InvertedResidual(nn.Module):
 class ShuffleNetV2(nn.Module):
     """Clips ``(N, 3, T, H, W)`` to ``(N, classes)``; ``width`` is the first stage's channels (116 for 1.0x)."""
 
-    def __init__(self, *, width: int = 116, classes: int = 600) -> None:
+    def __init__(self, *, width: int = 116, repeats: tuple[int, ...] = REPEATS, classes: int = 600) -> None:
         super().__init__()
         self.features = nn.Sequential(stem(24))
         inputs = 24
-        for stage, repeats in enumerate(REPEATS):
+        for stage, count in enumerate(repeats):
             outputs = width * 2**stage
-            for i in range(repeats):
+            for i in range(count):
                 self.features.append(InvertedResidual(inputs, outputs, 2 if i == 0 else 1))
                 inputs = outputs
         last = 1024 * width // 116
