@@ -16,6 +16,7 @@ from co3d_compile.ops.flow import Flow, Way, frame_gate, window_gate
 from co3d_compile.ops.operation import Call, Facts, Operation, Refused
 from co3d_compile.ops.table import OperationTable
 from co3d_compile.passes.bursts import has_unfolded_bursts
+from co3d_compile.passes.gated import gate_layouts
 from co3d_compile.passes.rates import aligned_windows, dense_flow, meet
 from co3d_compile.program.program import (
     ClipInput,
@@ -223,7 +224,7 @@ def _written_out(value: object) -> object:
 def _with_choices(node: fx.Node, flow: Flow, choices: Choices) -> Flow:
     gate = choices.gates.get(node.name)
     if gate is not None:
-        layouts = _gate_layouts(node, flow)
+        layouts = gate_layouts(node, flow)
         make = frame_gate if gate.policy == "frame" else window_gate
         return make(flow, layouts, gate.width)
     if flow.taps.count == 1:
@@ -251,22 +252,6 @@ def _resized(width: int, choices: Choices) -> int:
             f"a window that is a multiple of {choices.smallest}",
         )
     return width * choices.window // choices.smallest
-
-
-def _gate_layouts(node: fx.Node, flow: Flow) -> tuple[Layout, ...]:
-    """A gate that keeps the dimension of time keeps time in it: one value per frame."""
-    source = next(f for f in call_of(node).streaming if f.has_time).layout
-    dim = source.time_dim
-    assert dim is not None
-    kept = source.time_is_plain and all(
-        layout.rank == source.rank and layout.dims[dim] == () for layout in flow.layouts
-    )
-    if not kept:
-        return flow.layouts
-    return tuple(
-        Layout((*layout.dims[:dim], (Mark.TIME,), *layout.dims[dim + 1 :]), source.time, source.batch)
-        for layout in flow.layouts
-    )
 
 
 def _output_timing(call: Call, flow: Flow, grid: int) -> Timing | None:
