@@ -28,4 +28,11 @@ def kept_for(source: Timing, taps: Taps, reader: Timing, period: int) -> int:
     """The most elements, over a period, from the first that is still to be read to the newest."""
     made, read = source.clock.unbounded, reader.clock.unbounded
     depth = max(made.count_through(tick) - taps.first(read.count_through(tick)) for tick in range(period))
-    return max(depth, taps.awaits or 0) + taps.reach
+    return max(depth, _kept_for_burst(source, taps, reader), taps.awaits or 0) + taps.reach
+
+
+def _kept_for_burst(source: Timing, taps: Taps, reader: Timing) -> int:
+    """The elements that wait for the tick at which the reader's first ones come all at once."""
+    if reader.clock.least is None:
+        return 0
+    return source.clock.count_through(reader.clock.least - 1) - max(0, taps.first(0))

@@ -17,6 +17,7 @@ from co3d_compile.ops.operation import Call, Facts, Operation, Refused
 from co3d_compile.ops.table import OperationTable
 from co3d_compile.passes.bursts import has_unfolded_bursts
 from co3d_compile.passes.gated import gate_layouts
+from co3d_compile.passes.knowledge import known_result, known_tensor
 from co3d_compile.passes.rates import aligned_windows, dense_flow, meet
 from co3d_compile.program.program import (
     ClipInput,
@@ -94,16 +95,11 @@ def annotate_time(program: Program, choices: Choices) -> dict[fx.Node, Refused]:
 
     What follows them has facts that let the analysis go on; none where a size depends on the video's values.
     """
-    inputs = {given.name: given for given in program.inputs}
     refused: dict[fx.Node, Refused] = {}
     for node in program.graph.nodes:
-        match node.op:
-            case "placeholder":
-                node.meta["facts"] = (_input_facts(inputs[node.name], choices.dense),)
-            case "get_attr":
-                node.meta["facts"] = (Facts(constant_layout(shapes_of(node)[0]), dtypes_of(node)[0]),)
-            case "call_function":
-                _annotate(node, program.operations, choices, refused)
+        refusal = annotate(program, node, choices)
+        if refusal is not None:
+            refused[node] = refusal
     return refused
 
 
@@ -125,6 +121,20 @@ def refusal_of(node: fx.Node, refused: Refused) -> Refusal:
     return Refusal(path_of(node), _plain_name(node), refused.reason, refused.hint)
 
 
+def annotate(program: Program, node: fx.Node, choices: Choices) -> Refused | None:
+    """Annotate one node whose operands are; the reason if it cannot be streamed, and facts that let the rest go on."""
+    match node.op:
+        case "placeholder":
+            given = next(one for one in program.inputs if one.name == node.name)
+            node.meta["facts"] = (_input_facts(given, choices.dense),)
+        case "get_attr":
+            layout, dtype = constant_layout(shapes_of(node)[0]), dtypes_of(node)[0]
+            node.meta["facts"] = (Facts(layout, dtype, known=known_tensor(program, str(node.target))),)
+        case "call_function":
+            return _annotate(node, program.operations, choices)
+    return None
+
+
 def smallest_window(program: Program) -> int:
     """Width of the smallest window whose width a user may set; 1 if there is none."""
     flows = [flow_of(node) for node in program.calls]
@@ -144,20 +154,21 @@ def _input_facts(given: ClipInput, dense: bool) -> Facts:
     return Facts(layout, given.dtype, timing)
 
 
-def _annotate(node: fx.Node, operations: OperationTable, choices: Choices, refused: dict[fx.Node, Refused]) -> None:
+def _annotate(node: fx.Node, operations: OperationTable, choices: Choices) -> Refused | None:
     if any(not operand.meta["facts"] for operand in node.all_input_nodes):
         node.meta["facts"] = ()
-        return
+        return None
     try:
         if is_getitem(node):
             source, place = item_of(node)
             node.meta["facts"] = (source.meta["facts"][place],)
         else:
             _annotate_operator(node, operations, choices)
-    except Refused as refusal:
-        refused[node] = refusal
+    except Refused as refused:
         node.meta["facts"] = () if _has_open_sizes(node) else _stand_in(node)
         node.meta["flow"] = Flow(Way.ALONE, tuple(facts.layout for facts in node.meta["facts"]))
+        return refused
+    return None
 
 
 def _annotate_operator(node: fx.Node, operations: OperationTable, choices: Choices) -> None:
@@ -186,10 +197,13 @@ def _annotate_call(node: fx.Node, operations: OperationTable, choices: Choices) 
         )
     rule = operations.rule_for(target_name(node))
     call = call_of(node)
-    if not call.streaming and (rule is None or call.operands):
+    if not call.streaming and not (rule is not None and rule.spreads):
         layouts = tuple(constant_layout(shape) for shape in shapes_of(node))
         node.meta["flow"] = Flow(Way.ALONE, layouts)
-        node.meta["facts"] = tuple(Facts(layout, dtype) for layout, dtype in zip(layouts, dtypes_of(node), strict=True))
+        known = known_result(node)
+        node.meta["facts"] = tuple(
+            Facts(layout, dtype, known=known) for layout, dtype in zip(layouts, dtypes_of(node), strict=True)
+        )
         return
     if rule is None:
         raise Refused("no rule for this operation", "write one (docs/adding-an-operation.md), or avoid it")
@@ -202,8 +216,9 @@ def _annotate_call(node: fx.Node, operations: OperationTable, choices: Choices) 
         flow, grid = dense_flow(call, flow)
     timing = _output_timing(call, flow, grid)
     node.meta["flow"] = flow
+    known = None if call.streaming else known_result(node)
     node.meta["facts"] = tuple(
-        Facts(layout, dtype, timing) for layout, dtype in zip(flow.layouts, dtypes_of(node), strict=True)
+        Facts(layout, dtype, timing, known) for layout, dtype in zip(flow.layouts, dtypes_of(node), strict=True)
     )
 
 

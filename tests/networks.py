@@ -24,6 +24,7 @@ from tests.layers import (
     Twice,
     Up,
 )
+from tests.shifts import KEEPING, RESIZING
 
 small = st.integers(1, 4)
 
@@ -109,7 +110,7 @@ def keeping(stride: int = 1) -> st.SearchStrategy[Layer]:
     return st.one_of(
         over_time,
         alone,
-        st.builds(Reindex, st.sampled_from(("delay", "advance", "shift")), small),
+        st.builds(Reindex, st.sampled_from(sorted(KEEPING)), small, small),
         st.builds(Twice, convs(keeps_length=True)),
     )
 
@@ -148,7 +149,7 @@ def layers(draw: st.DrawFn) -> Layer:
             blocks(0),
             st.builds(
                 Reindex,
-                st.sampled_from(("slice", "crop", "pad", "cut", "difference", "shift")),
+                st.sampled_from(sorted(KEEPING | RESIZING)),
                 st.integers(1, 2),
                 st.integers(1, 3),
             ),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from co3d_compile.testing.law import check_law
-from tests.layers import Act, Branches, Conv, Frames, Mix, Pool, RandomNetwork, Reindex, TimeOnly
+from tests.layers import Act, Branches, Conv, Dense, Frames, Mix, Pool, RandomNetwork, Reindex, TimeOnly
 from tests.test_random_networks import obeys_in_every_window, obeys_to_its_outputs
 
 TRUNKS = {
@@ -48,6 +48,11 @@ TRUNKS = {
         channels=1,
         frames=8,
     ),
+    "a burst that a branch waits for": RandomNetwork((Dense((Reindex("differences", 1, 1),)),), frames=8, longer=2),
+    "an empty part of the channels repeated": RandomNetwork(
+        (Reindex("assigned to a copy", 1, 1),), channels=1, frames=6, longer=0
+    ),
+    "rolled by more than half": RandomNetwork((Reindex("rolled", 3, 1),), channels=1, frames=5),
 }
 HEADS = {
     "a view of an expanded tensor under a head": RandomNetwork(

@@ -11,6 +11,7 @@ from co3d_compile.testing.dense import check_dense_law
 from co3d_compile.testing.law import check_law, leaves_of, windows_of
 from tests.layers import RandomNetwork
 from tests.networks import networks, upward_networks
+from tests.shifts import KEEPING, ONE_DELAY, RESIZING
 
 FUZZ = int(os.environ.get("CO3D_FUZZ", "0"))
 EVERY_RUN = 200
@@ -57,7 +58,8 @@ def has_one_delay(network: RandomNetwork) -> bool:
     A shift moves some channels alone, also such as come from a branch of less delay than the others; and where the
     end is cut off, an element waits for the video to be long enough, which a maximum over it seldom shows.
     """
-    return not any(f"kind='{kind}'" in repr(network) for kind in ("shift", "delay", "cut", "crop", "difference"))
+    uneven = (KEEPING | RESIZING).keys() - set(ONE_DELAY)
+    return not any(f"Reindex(kind='{kind}'" in repr(network) for kind in uneven)
 
 
 def obeys_to_its_outputs(network: RandomNetwork) -> bool:

@@ -30,10 +30,7 @@ class AlongAxis(Operation):
         facts = call.operands[0]
         dims = canonical_dims(call.arguments.get("dim", call.arguments.get("dims")), facts.layout.rank)
         if any(Mark.TIME in facts.layout.dims[dim] for dim in dims):
-            raise Refused(
-                "it runs along time, so every frame of the clip meets every other",
-                "run it along another dimension, or pool over time before it",
-            )
+            raise _refusal(call)
         return alone(*(_sized(facts.layout, shape, dims) for shape in call.shapes))
 
     def samples(self) -> tuple[Sample, ...]:
@@ -48,8 +45,28 @@ class AlongAxis(Operation):
             Sample("the best two", lambda x: x.topk(2, dim=4).values),
             Sample("gated half", lambda x: torch.nn.functional.glu(x, 1)),
             Sample("softmax over time", lambda x: x.softmax(2), refusal="it runs along time"),
-            Sample("roll over time", lambda x: x.roll(1, 2), refusal="it runs along time"),
+            Sample("flip of time", lambda x: x.flip(2), refusal="begins with the last frame of the clip"),
+            Sample("roll over time", lambda x: x.roll(1, 2), refusal="brings the last frames of the clip to its start"),
         )
+
+
+def _refusal(call: Call) -> Refused:
+    match call.target:
+        case "aten.flip.default":
+            return Refused(
+                "time runs backwards, so it begins with the last frame of the clip",
+                "flip space, or take the frames in the order in which they come",
+            )
+        case "aten.roll.default":
+            return Refused(
+                f"rolling by {call['shifts']} brings the last frames of the clip to its start, or the first to its end",
+                "set the frames that come around to a constant, or shift with padding",
+            )
+        case _:
+            return Refused(
+                "it runs along time, so every frame of the clip meets every other",
+                "run it along another dimension, or pool over time before it",
+            )
 
 
 def _sized(layout: Layout, shape: Sequence[int], along: Sequence[int]) -> Layout:

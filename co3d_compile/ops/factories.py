@@ -14,6 +14,7 @@ from co3d_compile.ops.operation import Block, Call, Operation, Sample
 
 class Filled(Operation):
     targets = ("aten.zeros.default", "aten.ones.default", "aten.full.default")
+    spreads = True
 
     def flow(self, call: Call) -> Flow:
         return alone(Layout(tuple((Spread(size),) if size > 1 else () for size in call.shapes[0]), 1, 1))

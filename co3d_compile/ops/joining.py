@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from co3d_compile.clock.timing import pad_map
 from co3d_compile.layout import Dim, Layout, Mark
 from co3d_compile.ops.broadcast import joined
-from co3d_compile.ops.flow import Flow, alone
+from co3d_compile.ops.constants import is_even
+from co3d_compile.ops.flow import Absent, Flow, Taps, Way, alone
 from co3d_compile.ops.operation import Block, Call, Facts, Operation, Refused, Sample, canonical_dim
 
 
@@ -22,8 +24,11 @@ class Cat(Operation):
     def flow(self, call: Call) -> Flow:
         operands: list[Facts] = list(call["tensors"])
         dim = canonical_dim(call["dim"], len(call.shapes[0]))
-        if any(isinstance(factor, Mark) for facts in operands for factor in facts.layout.dims[dim]):
-            raise Refused("tensors are joined along time or the batch", "join them along channels")
+        marks = {factor for facts in operands for factor in facts.layout.dims[dim] if isinstance(factor, Mark)}
+        if marks == {Mark.TIME}:
+            return _over_time(call, operands, dim)
+        if marks:
+            raise Refused("tensors are joined along the batch", "join them along channels")
         besides = joined([Facts(_with_dim(f.layout, dim, ()), f.dtype, f.timing) for f in operands], call.sizes)
         return alone(_with_dim(besides, dim, (call.shapes[0][dim],)))
 
@@ -33,7 +38,12 @@ class Cat(Operation):
     def run(self, arguments: Mapping[str, Any], block: Block) -> Any:
         dim = canonical_dim(arguments["dim"], block.layouts[0].rank)
         shape = block.layouts[0].running_shape(block.elements, block.batch)
-        return super().run({**arguments, "tensors": [_grown(part, shape, dim) for part in arguments["tensors"]]}, block)
+        parts = arguments["tensors"]
+        if block.layouts[0].dims[dim] == (Mark.TIME,):
+            parts = [_stream_or_constant(parts, block.tensors, dim).expand(shape)]
+        else:
+            parts = [_grown(part, shape, dim) for part in parts]
+        return super().run({**arguments, "tensors": parts}, block)
 
     def samples(self) -> tuple[Sample, ...]:
         return (
@@ -44,8 +54,49 @@ class Cat(Operation):
                 "between constants",
                 lambda x: torch.cat([x.new_zeros(len(x), 3, *x.shape[2:]), x, torch.ones_like(x)], 1),
             ),
-            Sample("over time", lambda x: torch.cat([x, x], 2), refusal="tensors are joined along time"),
+            Sample("a learned frame before", _framed(1, 0)),
+            Sample("a learned frame after", _framed(0, 1)),
+            Sample("over time", lambda x: torch.cat([x, x], 2), refusal="one stream begins where another ends"),
+            Sample("over the batch", lambda x: torch.cat([x, x], 0), refusal="tensors are joined along the batch"),
+            Sample(
+                "what differs from frame to frame",
+                lambda x: torch.cat([x, torch.arange(17.0).reshape(1, 1, -1, 1, 1).expand(x.shape[0], 2, -1, 4, 5)], 2),
+                refusal="17 frames that differ",
+            ),
         )
+
+
+def _over_time(call: Call, operands: list[Facts], dim: int) -> Flow:
+    """A constant for so many frames before the first element, or after the last."""
+    places = [place for place, facts in enumerate(operands) if facts.streams]
+    if len(places) > 1:
+        raise Refused(
+            f"{len(places)} tensors are joined along time: one stream begins where another ends, and none ends",
+            "join them along channels, or pass the parts of one tensor in order",
+        )
+    if len(operands) > 2:
+        raise Refused(f"{len(operands) - 1} constants are joined to the frames", "join one at a time")
+    constant = operands[1 - places[0]]
+    count = constant.layout.shape[dim]
+    if count > 1 and not is_even(constant, dim):
+        raise Refused(
+            f"{count} frames that differ from one another are joined to the frames of the video",
+            "join them one at a time",
+        )
+    layout = joined([Facts(_with_dim(f.layout, dim, ()), f.dtype, f.timing) for f in operands], call.sizes)
+    layout = _with_dim(layout, dim, (Mark.TIME,)).with_time(call.shapes[0][dim])
+    index = pad_map(count, 0) if places[0] else pad_map(0, count)
+    return Flow(Way.REINDEX, (layout,), Taps(index, fill=Absent.NOTHING))
+
+
+def _stream_or_constant(parts: Sequence[Tensor | None], layouts: Sequence[Layout | None], dim: int) -> Tensor:
+    """The stream's element, or where it has none, the constant's."""
+    place = next(n for n, layout in enumerate(layouts) if layout is not None and layout.time_dim is not None)
+    stream, constant = parts[place], parts[1 - place]
+    if stream is not None:
+        return stream
+    assert constant is not None
+    return constant.narrow(dim, 0, 1)
 
 
 class Stack(Operation):
@@ -78,3 +129,12 @@ def _with_dim(layout: Layout, place: int, dim: Dim) -> Layout:
 def _grown(part: Tensor, shape: tuple[int, ...], dim: int) -> Tensor:
     sizes = [part.shape[n] if n == dim else size for n, size in enumerate(shape)]
     return part if list(part.shape) == sizes else part.expand(sizes)
+
+
+def _framed(before: int, after: int) -> Callable[[Tensor], Tensor]:
+    frame = nn.Parameter(torch.randn(1, 2, 1, 4, 5))
+    return lambda x: torch.cat([_frames(frame, x)] * before + [x] + [_frames(frame, x)] * after, 2)
+
+
+def _frames(frame: Tensor, x: Tensor) -> Tensor:
+    return frame.expand(x.shape[0], -1, -1, -1, -1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -29,11 +29,13 @@ class Facts:
     """What is known of a tensor: its layout, and when it is a stream, its timing.
 
     ``timing is None``: a constant. ``layout.time_dim is None`` with a timing: each element is a whole tensor.
+    ``known``: the values of a small constant that no training changes.
     """
 
     layout: Layout
     dtype: torch.dtype
     timing: Timing | None = None
+    known: Tensor | None = field(default=None, compare=False)
 
     @property
     def streams(self) -> bool:
@@ -90,6 +92,7 @@ class Block:
         width: elements along time that go in.
         batch: streams.
         operands: layouts of all values that it reads, in their order.
+        tensors: layouts of the tensors among the arguments, in their order; None for a weight.
     """
 
     target: str
@@ -99,6 +102,7 @@ class Block:
     width: int
     batch: int
     operands: tuple[Layout, ...] = ()
+    tensors: tuple[Layout | None, ...] = ()
 
 
 Step = Callable[[Sequence[Tensor | None]], Tensor]
@@ -136,6 +140,9 @@ class Operation(ABC):
     targets: tuple[str, ...] = ()
     broadcasts = False
     """Operands may keep size 1 where the clip has more; otherwise they are expanded before a run."""
+
+    spreads = False
+    """What follows from weights alone keeps expanded dimensions at size 1, too."""
 
     def whole_dims(self, arguments: Mapping[str, Any], rank: int) -> tuple[int, ...]:
         """Dimensions in which an operand of that rank is expanded although the rule broadcasts."""

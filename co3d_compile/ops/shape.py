@@ -172,6 +172,7 @@ class Expand(Operation):
     """Expanded dimensions stay at size 1 and broadcast, so that a value expanded over the clip fits one frame."""
 
     targets = ("aten.expand.default",)
+    spreads = True
 
     def flow(self, call: Call) -> Flow:
         layout: Layout = call["self"].layout

@@ -1,21 +1,23 @@
-"""Parts of a tensor: slices, splits, selections, and writing a part."""
+"""Parts of a tensor: slices, splits, selections."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from sys import maxsize
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from co3d_compile.clock.periodic import affine, floor_ratio
 from co3d_compile.clock.timing import IndexMap
 from co3d_compile.layout import Dim, Layout, Mark
-from co3d_compile.ops.broadcast import joined
 from co3d_compile.ops.flow import Flow, alone, collapsed, reindexed
 from co3d_compile.ops.operation import Block, Call, Facts, Operation, Refused, Sample, canonical_dim
+
+OPEN_END = maxsize
+"""What torch writes for the end of a slice that has none."""
 
 WHOLE = Refused(
     "it cuts through time or the batch where they are folded with another axis", "keep time as an axis of its own"
@@ -39,7 +41,7 @@ class Slice(Operation):
     def adapted(self, arguments: Mapping[str, Any], block: Block) -> Mapping[str, Any]:
         if block.reads.time_dim != canonical_dim(arguments["dim"], block.reads.rank):
             return arguments
-        return {**arguments, "start": 0, "end": maxsize}
+        return {**arguments, "start": 0, "end": OPEN_END}
 
     def samples(self) -> tuple[Sample, ...]:
         return (
@@ -50,6 +52,7 @@ class Slice(Operation):
             Sample("neighbours apart", lambda x: x[:, :, 1:] - x[:, :, :-1]),
             Sample("chomped", lambda x: F.pad(x, (0, 0, 0, 0, 2, 2))[:, :, :-2]),
             Sample("of channels and space", lambda x: x[:, 1:, :, ::2, :-1]),
+            Sample("nothing", lambda x: x[:, :, 8:] + 1, refusal="no frame of the clip's 8 is left"),
             Sample("the first five frames", lambda x: x[:, :, :5], refusal="takes frames by their place in the clip"),
             Sample("the last five frames", lambda x: x[:, :, -5:], refusal="takes frames by their place in the clip"),
         )
@@ -66,7 +69,7 @@ class Select(Operation):
         left = layout.with_dims([*layout.dims[:dim], *layout.dims[dim + 1 :]])
         if layout.dims[dim] == (Mark.TIME,):
             return collapsed(left, width=layout.time, still=True)
-        _require_whole(layout.dims[dim])
+        require_whole(layout.dims[dim])
         return alone(left)
 
     def samples(self) -> tuple[Sample, ...]:
@@ -84,7 +87,7 @@ class Split(Operation):
         layout: Layout = call["self"].layout
         dim = canonical_dim(call["dim"], layout.rank)
         if call.target == "aten.unbind.int":
-            _require_whole(layout.dims[dim])
+            require_whole(layout.dims[dim])
             return alone(*(layout.with_dims([*layout.dims[:dim], *layout.dims[dim + 1 :]]) for _ in call.shapes))
         return alone(*(_resized(layout, dim, shape) for shape in call.shapes))
 
@@ -99,58 +102,75 @@ class Split(Operation):
 
 
 class IndexSelect(Operation):
-    targets = ("aten.index_select.default",)
+    """Constant indices of one dimension. Of time: what is no slice (assembled before) has no meaning in a stream."""
+
+    targets = ("aten.index_select.default", "aten.index.Tensor")
 
     def flow(self, call: Call) -> Flow:
         layout: Layout = call["self"].layout
-        return alone(_resized(layout, canonical_dim(call["dim"], layout.rank), call.shapes[0]))
+        dim, index = _indexed(call)
+        if index.streams:
+            raise Refused("the indices depend on the video", "indices that are constant")
+        if layout.dims[dim] == (Mark.TIME,):
+            raise _no_slice(index, layout.time)
+        return alone(_resized(layout, dim, call.shapes[0]))
 
     def samples(self) -> tuple[Sample, ...]:
         return (
             Sample("channels", lambda x: x.index_select(1, torch.tensor([1, 0, 1]))),
-            Sample("frames", lambda x: x.index_select(2, torch.tensor([1, 0])), refusal="it cuts through time"),
+            Sample("channels in brackets", lambda x: x[:, [1, 1, 0]]),
+            Sample("frames", lambda x: x.index_select(2, torch.tensor([1, 0])), refusal="takes frames 1, 0 of 8"),
+            Sample(
+                "frames spread over the clip",
+                lambda x: x[:, :, torch.linspace(0, 31, 8).long()],
+                (1, 2, 32, 4, 5),
+                refusal="0, 4, 8, 13, 17, 22, 26, 31 of 32: from 8 to 13 it is 5 frames, from 0 to 4 it is 4",
+            ),
+            Sample(
+                "points",
+                lambda x: x[:, [0, 1], :, [1, 2]],
+                refusal="several dimensions at once",
+            ),
+            Sample("by value", lambda x: x[:, x[0, :, 0, 0, 0].argsort()], refusal="the indices depend on the video"),
         )
 
 
-class Scatter(Operation):
-    """What slice assignment becomes: a tensor with a part of it replaced."""
+def _indexed(call: Call) -> tuple[int, Facts]:
+    """The dimension that is indexed, and its indices."""
+    if call.target == "aten.index_select.default":
+        return canonical_dim(call["dim"], call["self"].layout.rank), call["index"]
+    used = [(dim, index) for dim, index in enumerate(call["indices"]) if index is not None]
+    if len(used) != 1 or used[0][1].layout.rank != 1:
+        raise Refused("it picks points out of several dimensions at once", "index one dimension at a time")
+    return used[0]
 
-    targets = ("aten.slice_scatter.default", "aten.select_scatter.default")
-    broadcasts = True
 
-    def flow(self, call: Call) -> Flow:
-        base: Facts = call["self"]
-        part: Facts = call["src"]
-        dim = canonical_dim(call["dim"], base.layout.rank)
-        _require_whole(base.layout.dims[dim])
-        source = list(part.layout.dims)
-        if call.target == "aten.select_scatter.default":
-            source.insert(dim, ())
-        source[dim] = ()
-        frame = joined([_emptied(base, dim), Facts(part.layout.with_dims(source), part.dtype, part.timing)], call.sizes)
-        return alone(frame.with_dims([(call.shapes[0][dim],) if n == dim else d for n, d in enumerate(frame.dims)]))
-
-    def run(self, arguments: Mapping[str, Any], block: Block) -> Any:
-        shape = list(block.layouts[0].running_shape(block.elements, block.batch))
-        dim = canonical_dim(arguments["dim"], len(shape))
-        base = arguments["self"].expand(shape)
-        part = arguments["src"]
-        sizes = shape[:dim] + ([] if "select" in block.target else [part.shape[dim]]) + shape[dim + 1 :]
-        return super().run({**arguments, "self": base, "src": part.expand(sizes)}, block)
-
-    def samples(self) -> tuple[Sample, ...]:
-        return (
-            Sample("a channel written", _write_channel),
-            Sample("rows written", _write_rows),
+def _no_slice(index: Facts, length: int) -> Refused:
+    if index.known is None:
+        return Refused("it takes frames by indices that are not known", "indices that are constant")
+    places = [int(place) % length for place in index.known.tolist()]
+    if len(places) == 1:
+        return Refused(f"it takes frame {places[0]} of {length}, by its place in the clip", "x.select, of every window")
+    taken = f"it takes frames {', '.join(map(str, places))} of {length}"
+    steps = [late - early for early, late in pairwise(places)]
+    odd = next((n for n, step in enumerate(steps) if step != steps[0]), None)
+    if odd is not None:
+        return Refused(
+            f"{taken}: from {places[odd]} to {places[odd + 1]} it is {steps[odd]} frames, "
+            f"from {places[0]} to {places[1]} it is {steps[0]}",
+            f"x[:, :, ::{max(1, round(length / len(places)))}], or another uniform step",
         )
+    return Refused(f"{taken}, by their place in the clip", "a slice that goes on to the end of the clip")
 
 
 def _is_whole(call: Call) -> bool:
-    return (call["start"] or 0) == 0 and call["step"] == 1 and call["end"] in (None, maxsize)
+    return (call["start"] or 0) == 0 and call["step"] == 1 and call["end"] in (None, OPEN_END)
 
 
 def _time_slice(call: Call, result: Layout) -> Flow:
     start, step, end = call["start"] or 0, call["step"], call["end"]
+    if result.time == 0:
+        raise Refused(f"no frame of the clip's {call['self'].layout.time} is left", "a longer clip")
     if start < 0 or (end is not None and 0 <= end < call["self"].layout.time):
         raise Refused(
             f"the slice {start}:{end}:{step} of time takes frames by their place in the clip",
@@ -161,29 +181,11 @@ def _time_slice(call: Call, result: Layout) -> Flow:
     return reindexed(result, IndexMap(index, index, floor_ratio(step - 1 - start - cut, step)), 0.0)
 
 
-def _require_whole(dim: Dim) -> None:
+def require_whole(dim: Dim) -> None:
     if any(isinstance(factor, Mark) for factor in dim):
         raise WHOLE
 
 
 def _resized(layout: Layout, dim: int, shape: tuple[int, ...]) -> Layout:
-    _require_whole(layout.dims[dim])
+    require_whole(layout.dims[dim])
     return layout.with_dims([(shape[n],) if n == dim else kept for n, kept in enumerate(layout.dims)])
-
-
-def _emptied(facts: Facts, dim: int) -> Facts:
-    layout = facts.layout.with_dims([() if n == dim else kept for n, kept in enumerate(facts.layout.dims)])
-    return Facts(layout, facts.dtype, facts.timing)
-
-
-def _write_channel(x: Tensor) -> Tensor:
-    y = torch.zeros_like(x)
-    y[:, 0] = x[:, 1] * 2
-    y[:, 1:] = x[:, :1]
-    return y
-
-
-def _write_rows(x: Tensor) -> Tensor:
-    y = x.clone()
-    y[:, :, :, 1:3] = x[:, :, :, :2].relu()
-    return y

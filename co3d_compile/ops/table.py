@@ -22,8 +22,9 @@ from co3d_compile.ops.pooling import AveragePool, MaxPool
 from co3d_compile.ops.products import Linear, MatrixProduct
 from co3d_compile.ops.reduction import Reduction
 from co3d_compile.ops.resampling import PixelShuffle, RepeatInterleave, Upsample
+from co3d_compile.ops.scattering import Scatter
 from co3d_compile.ops.shape import BurstView, Expand, Permute, Repeat, Squeeze, Transpose, Unsqueeze, View
-from co3d_compile.ops.slicing import IndexSelect, Scatter, Select, Slice, Split
+from co3d_compile.ops.slicing import IndexSelect, Select, Slice, Split
 from co3d_compile.ops.transposed_convolution import TransposedConvolution
 from co3d_compile.ops.unfolding import Unfold
 from co3d_compile.ops.unpooling import MaxPoolWithPlaces, MaxUnpool

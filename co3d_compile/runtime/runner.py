@@ -38,6 +38,10 @@ class NodeRunner:
         self._read_layouts = tuple(value.layout for value in streams)
         with_time = [value.layout for value in streams if value.has_time]
         self.reads: Layout = (with_time or [value.layout for value in streams] or list(self.layouts))[0]
+        self._tensor_layouts = tuple(
+            self.operand_layouts[ref.name] if isinstance(ref, ValueRef) else None
+            for ref in _references(node.arguments.values())
+        )
         self.reads_whole_elements = len(with_time) < len(streams)
 
     @property
@@ -47,7 +51,8 @@ class NodeRunner:
 
     def run(self, operands: Mapping[str, Tensor], elements: int, width: int, batch: int) -> tuple[Tensor, ...]:
         """The outputs for operands of ``width`` elements along time, of which ``elements`` come out."""
-        block = Block(self.node.target, self.reads, self.layouts, elements, width, batch, self._read_layouts)
+        layouts = (self._read_layouts, self._tensor_layouts)
+        block = Block(self.node.target, self.reads, self.layouts, elements, width, batch, *layouts)
         arguments = {name: self._resolved(value, operands, block) for name, value in self.node.arguments.items()}
         if self.node.carried:
             arguments["carried"] = [operands.get(name) for name in self.node.carried]
@@ -95,7 +100,8 @@ class NodeRunner:
             case WeightRef(name):
                 return self.constants(name)
             case ValueRef(name):
-                return self._tensor(name, operands, block)
+                is_absent = name in self.node.reads and name not in operands
+                return None if is_absent else self._tensor(name, operands, block)
             case list():
                 return [self._resolved(entry, operands, block) for entry in value]
             case _:
@@ -120,10 +126,14 @@ def spaced(elements: list[Tensor], dilation: int) -> list[Tensor]:
 
 
 def _value_names(values: Any) -> list[str]:
-    names: list[str] = []
+    return [found.name for found in _references(values) if isinstance(found, ValueRef)]
+
+
+def _references(values: Any) -> list[ValueRef | WeightRef]:
+    found: list[ValueRef | WeightRef] = []
     for value in values:
-        if isinstance(value, ValueRef):
-            names.append(value.name)
+        if isinstance(value, (ValueRef, WeightRef)):
+            found.append(value)
         elif isinstance(value, list):
-            names.extend(_value_names(value))
-    return names
+            found.extend(_references(value))
+    return found

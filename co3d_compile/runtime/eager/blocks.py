@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import accumulate, groupby
 
 import torch
 from torch import Tensor
 
-from co3d_compile.ops.flow import Taps, Way
+from co3d_compile.ops.flow import Absent, Taps, Way
 from co3d_compile.ops.table import OperationTable
 from co3d_compile.plan.plan import Plan, PlanNode, Value, timing_of
 from co3d_compile.runtime.eager.statics import static_results
@@ -187,11 +189,36 @@ class _Chunk:
         ]
 
     def _run(self, runner: NodeRunner, due: range) -> Sequence[Tensor]:
-        """Outputs that one run of the operator makes."""
+        """Outputs that one run of the operator would make, if no operand were absent from some of them."""
+        if all(taps.fill is not Absent.NOTHING for taps in runner.node.taps):
+            return self._run_alike(runner, due)
+        counts = [len(list(alike)) for _, alike in groupby(due, partial(self._absent, runner.node))]
+        parts = [
+            due[start : start + count] for start, count in zip(accumulate(counts, initial=0), counts, strict=False)
+        ]
+        runs = zip(*(self._run_alike(runner, part) for part in parts), strict=True)
+        return [
+            joined_elements(pieces, layout, self.state.batch)
+            for pieces, layout in zip(runs, runner.layouts, strict=True)
+        ]
+
+    def _absent(self, node: PlanNode, n: int) -> frozenset[str]:
+        """The operands that have no element for output n to read."""
+        return frozenset(
+            name
+            for name, taps in zip(node.reads, node.taps, strict=True)
+            if taps.fill is Absent.NOTHING and taps.stand_in(taps.first(n), self._end(name)) is None
+        )
+
+    def _run_alike(self, runner: NodeRunner, due: range) -> Sequence[Tensor]:
+        """Outputs that lack the same operands, in one run of the operator."""
         node, how, batch = runner.node, runner.node.reading, self.state.batch
+        absent = self._absent(node, due[0])
         read = {name: _stretch(taps, due) for name, taps in zip(node.reads, node.taps, strict=True)}
         operands = {
-            name: self._block(name, read[name], runner, taps) for name, taps in zip(node.reads, node.taps, strict=True)
+            name: self._block(name, read[name], runner, taps)
+            for name, taps in zip(node.reads, node.taps, strict=True)
+            if name not in absent
         }
         results = runner.run(operands, len(due), len(read[node.reads[0]]), batch)
         if how.produces is None:

@@ -137,9 +137,7 @@ def _call_kernel(runner: NodeRunner, constants: Lookup, reused: str | None, like
     rule = runner.rule
     assert rule is not None
     unchanged = type(rule).adapted is Operation.adapted and type(rule).run is Operation.run
-    listed = any(
-        isinstance(value, list) and value and _is_reference(value[0]) for value in runner.node.arguments.values()
-    )
+    listed = any(isinstance(value, list) and any(map(_is_reference, value)) for value in runner.node.arguments.values())
     node = runner.node
     single = node.way in (Way.ALONE, Way.GATE) and all(taps == ONE for taps in node.taps)
     if single and unchanged and not listed and runner.takes_operands_as_they_are:

@@ -1,0 +1,77 @@
+"""Where a slice of time ends that is written as a number of frames, such as ``x[:, :, : x.shape[2] - 1]``."""
+
+from __future__ import annotations
+
+import torch
+from torch import fx
+
+from co3d_compile.ops.operation import canonical_dim, overload
+from co3d_compile.passes.lines import Line
+from co3d_compile.passes.propagation import Choices, annotate
+from co3d_compile.passes.reading import Reader
+from co3d_compile.program.program import Program, bound_arguments, facts_of, is_getitem, target_name
+
+JOINS = ("aten.cat.default", "aten.stack.default")
+
+
+def settle_ends(program: Program, node: fx.Node, reader: Reader) -> None:
+    """A slice that meets, element by element, what grows with the video ends at a distance from the end.
+
+    Law: no value changes; with any other reading the original fails on every other length of video.
+    """
+    if is_getitem(node) or not _meets_by_element(node):
+        return
+    finite = {operand: line for operand in node.all_input_nodes if (line := _taken(operand, reader)) is not None}
+    growing = {_extent(operand, line) for operand in node.all_input_nodes if (line := _growing(operand, reader))}
+    for operand, line in finite.items():
+        if _extent(operand, line) in growing and line.length > 1 and not _joins_along(node, line):
+            _count_from_the_back(program, operand, reader)
+
+
+def _meets_by_element(node: fx.Node) -> bool:
+    target = target_name(node)
+    return target in JOINS or torch.Tag.pointwise in overload(target).tags
+
+
+def _joins_along(node: fx.Node, line: Line) -> bool:
+    return (
+        target_name(node) == "aten.cat.default" and canonical_dim(bound_arguments(node)["dim"], _rank(node)) == line.dim
+    )
+
+
+def _taken(operand: fx.Node, reader: Reader) -> Line | None:
+    """Frames by their place in the clip."""
+    line = reader.lines.get(operand)
+    return line if line is not None and line.stretch is None else None
+
+
+def _growing(operand: fx.Node, reader: Reader) -> Line | None:
+    """What has more frames in a longer video."""
+    line = reader.line_of(operand) if facts_of(operand).streams else None
+    return line if line is not None and line.stretch is not None else None
+
+
+def _extent(operand: fx.Node, line: Line) -> tuple[int, int]:
+    """Where time lies, counted from the last dimension, and the frames that it has in the clip."""
+    return line.dim - _rank(operand), line.length
+
+
+def _rank(node: fx.Node) -> int:
+    rank: int = node.meta["val"].dim()
+    return rank
+
+
+def _count_from_the_back(program: Program, node: fx.Node, reader: Reader) -> None:
+    if target_name(node) != "aten.slice.Tensor":
+        return
+    given = bound_arguments(node)
+    line, dim = reader.line_of(given["self"]), canonical_dim(given["dim"], _rank(node))
+    if line is None or line.dim != dim or given["step"] != 1 or (given["start"] or 0) < 0:
+        return
+    end = given["end"] - line.length
+    settled: Line | None = line.part(given["start"] or 0, end)
+    if settled is None or settled.stretch is None:
+        return
+    node.args, node.kwargs = (given["self"], dim, given["start"] or 0, end, 1), {}
+    annotate(program, node, Choices())
+    reader.lines[node] = settled
