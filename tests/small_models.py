@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 CLIP = (1, 2, 6, 6, 6)
@@ -65,16 +64,15 @@ class Branching(nn.Module):
 
 
 class Unmeeting(nn.Module):
-    """Branches at strides 2 and 4."""
+    """Branches at strides 2 and 4, equally long for eight frames."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.slow = nn.MaxPool3d(1, stride=(4, 1, 1))
+        self.slow = nn.Sequential(nn.MaxPool3d(1, stride=(4, 1, 1)), nn.ConstantPad3d((0, 0, 0, 0, 0, 2), 0.0))
         self.fast = nn.MaxPool3d(1, stride=(2, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        slow, fast = self.slow(x), self.fast(x)
-        return fast + F.pad(slow, (0, 0, 0, 0, 0, fast.shape[2] - slow.shape[2]))
+        return self.fast(x) + self.slow(x)
 
 
 class Pair(nn.Module):

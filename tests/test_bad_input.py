@@ -153,7 +153,7 @@ def test_rates_that_do_not_meet() -> None:
     text = text_of(RateError, lambda: co3d_compile.compile(Unmeeting(), (1, 2, 8, 6, 6)))
 
     assert text.splitlines()[0].endswith("the branches run at strides 2 and 4, so their elements never meet")
-    assert text.splitlines()[-1] == "  try: check the temporal stride of slow"
+    assert text.splitlines()[-1] == "  try: check the temporal stride of slow.1"
 
 
 def test_all_unsupported_operations_at_once() -> None:
