@@ -70,7 +70,7 @@ def stitch(plan: Plan, oracle: Oracle, record: Record, windows: Windows) -> froz
             continue
         if not unknown.isdisjoint(node.reads):
             unknown.update(node.outputs)
-        elif _reads_neighbours(plan, node) and name not in oracle.gates.behind:
+        elif name not in oracle.gates.behind and _reads_beyond(plan, node, windows):
             found = _elements(plan, oracle, record, windows, node) if name in oracle.replaceable else {}
             count = plan.length(name, windows.frames)
             if len(found) < count or not windows.reach_the_end:
@@ -81,8 +81,15 @@ def stitch(plan: Plan, oracle: Oracle, record: Record, windows: Windows) -> froz
     return frozenset(unknown)
 
 
-def _reads_neighbours(plan: Plan, node: PlanNode) -> bool:
-    return node.way in (Way.WINDOW, Way.REINDEX) and plan.values[node.outputs[0]].has_time
+def _reads_beyond(plan: Plan, node: PlanNode, windows: Windows) -> bool:
+    """What it gives in a window differs from what it gives in the video: it reads padding at the window's ends."""
+    if node.way not in (Way.WINDOW, Way.REINDEX) or not plan.values[node.outputs[0]].has_time:
+        return False
+    last = plan.timing(node.outputs[0]).count(windows.ticks) - 1
+    return any(
+        taps.first(0) < begin or taps.index.last(last) >= end
+        for taps, begin, end in _windows_read(plan, node, windows, 0)
+    )
 
 
 def _elements(plan: Plan, oracle: Oracle, record: Record, windows: Windows, node: PlanNode) -> Mapping[int, Tensor]:
