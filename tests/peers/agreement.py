@@ -37,7 +37,7 @@ def assert_agrees(
 ) -> None:
     """Element for element and tick for tick, as far as the peer answers: for half of the video at least.
 
-    Without ``same_ticks`` ours comes at the peer's tick or before.
+    Without ``same_ticks`` ours comes at the peer's tick or before. Returns all of our elements.
     """
     network = co3d_compile.compile(model, tuple(clip), time_axis=2)
     (axis,) = axes_of(model, video)
@@ -52,3 +52,4 @@ def assert_agrees(
     if same_ticks:
         assert ticks[:count] == list(answer.ticks)
     assert all(tick <= there for tick, there in zip(ticks[:count], answer.ticks, strict=True))
+    return ours

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
@@ -16,7 +17,9 @@ co = pytest.importorskip("continual")
 def with_weights(peer: nn.Module, model: nn.Module) -> nn.Module:
     """The peer in eval mode with the weights of a model whose layers stand in the same order."""
     weights = model.state_dict().values()
-    peer.load_state_dict(dict(zip(peer.state_dict(), weights, strict=True)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the library calls state_dict in a way that torch warns of
+        peer.load_state_dict(dict(zip(peer.state_dict(), weights, strict=True)))
     return peer.eval()
 
 

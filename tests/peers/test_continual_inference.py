@@ -9,16 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import co3d_compile
 from co3d_compile.testing.law import assert_same, check_law
-from tests.peers.agreement import alive, assert_agrees, video_like
+from tests.peers.agreement import Answer, alive, assert_agrees, video_like
 from tests.peers.networks import Joined, add, cat
 from tests.peers.stepping import co, flushed, stepped, with_weights
 
-pytestmark = [
-    pytest.mark.peers,
-    pytest.mark.filterwarnings("ignore:.*:DeprecationWarning"),
-]
+pytestmark = pytest.mark.peers
 
 VIDEO = (1, 2, 16, 6, 6)
 
@@ -59,7 +55,9 @@ class Continual:
 Build = Callable[[Any], nn.Module]
 
 
-def conv(k: Any, channels: int, out: int, time: int = 3, *, s: int = 1, p: int | None = None, groups: int = 1) -> nn.Module:
+def conv(
+    k: Any, channels: int, out: int, time: int = 3, *, s: int = 1, p: int | None = None, groups: int = 1
+) -> nn.Module:
     before = (time - 1) // 2 if p is None else p
     return k.Conv3d(channels, out, (time, 3, 3), stride=(s, 1, 1), padding=(before, 1, 1), groups=groups)
 
@@ -86,8 +84,12 @@ AGREED: dict[str, Build] = {
     "max pool": lambda k: k.Sequential(conv(k, 2, 3), k.MaxPool3d((4, 2, 2), stride=(1, 2, 2))),
     "strided": lambda k: k.Sequential(conv(k, 2, 3, s=2), nn.ReLU(), conv(k, 3, 3), conv(k, 3, 2, 4, s=3, p=1)),
     "strided valid": lambda k: k.Sequential(conv(k, 2, 3, s=2, p=0), nn.ReLU(), conv(k, 3, 2, p=0)),
-    "strided pools": lambda k: k.Sequential(conv(k, 2, 3), k.MaxPool3d(2, stride=2), conv(k, 3, 2), k.AvgPool3d((2, 1, 1))),
-    "strided residual": lambda k: k.Sequential(k.Sum(point(k, 2), main_branch(k, 2)), k.Sum(point(k, 2), main_branch(k, 2))),
+    "strided pools": lambda k: k.Sequential(
+        conv(k, 2, 3), k.MaxPool3d(2, stride=2), conv(k, 3, 2), k.AvgPool3d((2, 1, 1))
+    ),
+    "strided residual": lambda k: k.Sequential(
+        k.Sum(point(k, 2), main_branch(k, 2)), k.Sum(point(k, 2), main_branch(k, 2))
+    ),
 }
 
 AMISS: dict[str, Build] = {
@@ -103,3 +105,31 @@ def both(build: Build) -> tuple[nn.Module, nn.Module]:
     torch.manual_seed(0)
     model = alive(build(Plain), VIDEO)
     return model, with_weights(build(Continual), model)
+
+
+@pytest.mark.parametrize("name", AGREED)
+def test_elements_and_ticks_are_those_of_the_library_and_so_is_the_end(name: str) -> None:
+    model, peer = both(AGREED[name])
+    video = video_like(VIDEO)
+
+    ours = assert_agrees(model, VIDEO, video, stepped(peer, video))
+    assert_same(ours, flushed(peer, video), 2, "our stream through flush against the library's")
+
+
+@pytest.mark.parametrize("name", AMISS)
+def test_where_the_library_is_wrong_in_silence_we_obey_the_law(name: str) -> None:
+    model, peer = both(AMISS[name])
+    video = video_like(VIDEO)
+    with torch.no_grad():
+        wanted = model(video)
+
+    assert is_amiss(stepped(peer, video), wanted)
+    check_law(model, VIDEO, alive=False)
+
+
+def is_amiss(answer: Answer, wanted: Tensor) -> bool:
+    """Nothing comes, or more than the original has, or something else."""
+    count = len(answer.ticks)
+    if not 0 < count <= wanted.shape[2]:
+        return True
+    return (answer.elements - wanted[:, :, :count]).abs().max().item() > 1e-2
