@@ -34,7 +34,7 @@ def video_like(clip: Sequence[int], frames: int = FRAMES) -> Tensor:
 
 def assert_agrees(
     model: nn.Module, clip: Sequence[int], video: Tensor, answer: Answer, *, same_ticks: bool = True
-) -> None:
+) -> Tensor:
     """Element for element and tick for tick, as far as the peer answers: for half of the video at least.
 
     Without ``same_ticks`` ours comes at the peer's tick or before. Returns all of our elements.
