@@ -83,6 +83,11 @@ FRAME_BY_FRAME: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         VIDEO,
     ),
     "of a signal": (lambda: nn.Sequential(nn.Conv1d(2, 4, 1), temporal(4), temporal(4), nn.Conv1d(4, 2, 1)), SIGNAL),
+    "transposed": (lambda: nn.Sequential(nn.Conv1d(2, 3, 3), nn.ConvTranspose1d(3, 2, 3, padding=1)), SIGNAL),
+    "transposed to two elements a frame": (
+        lambda: nn.Sequential(nn.ConvTranspose1d(2, 3, 4, stride=2, padding=1), nn.ReLU(), nn.Conv1d(3, 2, 3)),
+        SIGNAL,
+    ),
 }
 
 LATER: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
@@ -151,3 +156,13 @@ def test_a_whole_clip_pool_has_no_pulse_in_tract_and_is_a_window_with_us(tmp_pat
 
     with pytest.raises(tract.TractError, match="could not track pulsing axis"):
         pulsed(lively(lambda: head, VIDEO), VIDEO, tmp_path)
+
+
+def test_tract_counts_the_delay_of_a_transposed_convolution_in_elements_of_its_input(tmp_path: Path) -> None:
+    """Its elements are ours all the same, twice as late as it says."""
+    model = lively(lambda: nn.Sequential(nn.Conv1d(2, 3, 3), nn.ConvTranspose1d(3, 2, 2, stride=2)), SIGNAL)
+    theirs = pulsed(model, SIGNAL, tmp_path)
+
+    assert theirs.delay == 2
+    theirs.delay = 4
+    assert_agrees(model, SIGNAL, video_like(SIGNAL), theirs.run(video_like(SIGNAL)))
