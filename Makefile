@@ -1,12 +1,13 @@
 # make demo   makes the environment, compiles an embedded model, streams a real video file through it
 # make test   makes the environment, runs all checks
+# make peers  compares streams with those of other people's tools (a part of make test where they can be installed)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 N ?= 10000
 VIDEO ?=
 
-.PHONY: demo test format fuzz zoo bench networks clean
+.PHONY: demo test format fuzz zoo peers bench networks clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py $(if $(VIDEO),--video "$(VIDEO)")
@@ -27,6 +28,10 @@ fuzz: $(VENV)/.ready
 zoo: $(VENV)/.ready
 	CO3D_ZOO=full $(BIN)/python -m pytest tests/test_zoo.py tests/test_properties.py
 
+peers: $(VENV)/.ready
+	$(BIN)/pip install --quiet --only-binary :all: -r requirements-peers.txt
+	$(BIN)/python -m pytest tests/peers -m peers
+
 bench: $(VENV)/.ready
 	$(BIN)/python -m benchmarks.steps
 
@@ -34,11 +39,12 @@ networks: $(VENV)/.ready
 	$(BIN)/python -m benchmarks.networks
 
 # torch is pinned before anything else asks for it: a looser requirement would bring gigabytes of CUDA.
-$(VENV)/.ready: pyproject.toml requirements-models.txt
+$(VENV)/.ready: pyproject.toml requirements-models.txt requirements-peers.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet torch==2.13.0
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	$(BIN)/pip install --quiet --no-deps -r requirements-models.txt
+	$(BIN)/pip install --quiet --only-binary :all: -r requirements-peers.txt || echo "tract has no wheel for this machine: tests/peers skips it"
 	touch $@
 
 clean:
