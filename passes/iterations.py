@@ -13,6 +13,8 @@ from co3d_compile.program.program import path_of
 
 PATTERN = 2
 """The iteration that all others are held against: the first whose predecessor is no exception."""
+ADDING = ("aten.add.Tensor", "aten.mul.Tensor", "aten.maximum.default", "aten.minimum.default")
+"""What adds up over a clip when it is called frame by frame."""
 SHORTEST = 4
 """Frames that a clip needs for that: the first, the pattern with one before it, and one to compare."""
 
@@ -83,13 +85,13 @@ class Iterations:
 
     @property
     def carries(self) -> bool:
-        """An iteration reads what the one before it made."""
+        """An iteration reads what the one before it made, and does more than add to it."""
         return any(
             self.levels[node] > self.levels[read] and read not in self._frame_of
             for row in self.rows[1:-1]
             for node in row
             for read in node.all_input_nodes
-            if read in self.levels
+            if read in self.levels and not (str(node.target) in ADDING and read.target == node.target)
         )
 
     @property

@@ -178,6 +178,26 @@ def test_a_sum_over_the_clip_is_no_recurrence() -> None:
     torch.testing.assert_close(net(video), wanted)
 
 
+def test_a_weight_for_each_frame_of_the_clip_is_a_window() -> None:
+    class Weighted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weights = nn.Parameter(torch.randn(FRAMES))
+
+        def forward(self, x: Tensor) -> Tensor:
+            total = torch.zeros_like(x[:, :, 0])
+            for t in range(FRAMES):
+                total = total + self.weights[t] * x[:, :, t]
+            return total
+
+    model = Weighted()
+    video = wandering_video((1, 2, 10, 4, 5))
+
+    with torch.no_grad():
+        wanted = torch.stack([model(video[:, :, n : n + FRAMES]) for n in range(3)], 1)
+        torch.testing.assert_close(co3d_compile.compile(model, CLIP)(video), wanted)
+
+
 def test_a_saved_network_remembers(tmp_path: Path) -> None:
     """The file runs without the model, streams can be joined and split, and the dtype can change."""
     model = ConvLSTM().eval()
