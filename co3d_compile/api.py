@@ -14,6 +14,7 @@ from torch.export import ExportedProgram
 from co3d_compile.artifact import read_artifact
 from co3d_compile.capture.capture import capture
 from co3d_compile.capture.clip import ClipArgument, read_clip
+from co3d_compile.capture.step_rules import StepRule
 from co3d_compile.errors import ApproximationError, InputError
 from co3d_compile.network import Network
 from co3d_compile.ops.operation import Operation
@@ -43,6 +44,7 @@ def compile(
     time_axis: int | Sequence[int] | None = None,
     ops: Sequence[Operation] = (),
     passes: Sequence[ProgramPass] = (),
+    recurrences: Mapping[type[nn.Module], StepRule] | None = None,
 ) -> Network:
     """Turn a video model into a continual one.
 
@@ -61,6 +63,8 @@ def compile(
             cannot be streamed ``(N, T, ...)``; for others the one axis at which the network streams.
         ops: rules for operators that are not built in, or in place of built-in ones (docs/adding-an-operation.md);
             those of installed packages are found without it.
+        recurrences: by class of module, what such a module does at one frame (docs/recurrence.md): for modules with a
+            memory whose loop over frames is not recognised.
         passes: rewrite the captured program before it is analysed, in order (docs/own-passes.md).
 
     Raises:
@@ -79,7 +83,7 @@ def compile(
     if window is not None and window < 1:
         raise InputError(f"window is {window}\n  try: a number of elements from 1 up")
     dtype, device = _dtype_and_device(model)
-    program = rewrite(capture(model, read_clip(clip, dtype, device), table_with(ops)), passes)
+    program = rewrite(capture(model, read_clip(clip, dtype, device), table_with(ops), recurrences), passes)
     plan_of = partial(compile_program, window=window, policy=policy, start=start, dense=rate == "dense")
     plan = plan_as_read(program, time_axis, plan_of)
     if strict:

@@ -9,6 +9,7 @@ from co3d_compile.passes.assembly import assemble_time
 from co3d_compile.passes.gates import GatePolicy
 from co3d_compile.passes.idioms import fuse_idioms
 from co3d_compile.passes.last_resort import settle_time, without_assertions
+from co3d_compile.passes.loops import roll_loops
 from co3d_compile.passes.lowering import lower
 from co3d_compile.passes.own import ProgramPass, run_own_passes
 from co3d_compile.passes.propagation import Choices, propagate_time, smallest_window
@@ -46,7 +47,7 @@ def compile_program(
         UnsupportedError: operations that cannot be streamed.
         RateError: branches of different strides meet.
     """
-    program = assemble_time(program)
+    program = assemble_time(roll_loops(program))
     gates = settle_time(program, policy or {})
     choices = Choices(gates, window, smallest_window(program), dense)
     program = separate_pools(propagate_time(program, choices))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import prod
 
 from torch import fx
 
+from co3d_compile.errors import InputError
 from co3d_compile.layout import Mark
 from co3d_compile.ops.bodies import Body
 from co3d_compile.ops.flow import Flow, Taps, Way, read_back
@@ -25,6 +26,7 @@ from co3d_compile.plan.plan import (
     Value,
     ValueRef,
     WeightRef,
+    timing_of,
 )
 from co3d_compile.program.program import (
     Program,
@@ -42,12 +44,18 @@ from co3d_compile.structure import structure_of
 
 
 def lower(program: Program, *, start: str, dense: bool) -> Plan:
-    """The plan of an annotated program: aligned, with histories and schedule."""
+    """The plan of an annotated program: aligned, with histories and schedule.
+
+    Raises:
+        InputError: what is carried on from the start of the video does not allow this ``start``.
+    """
     values = {value.name: value for node in program.graph.nodes for value in _values(node)}
     statics = tuple(_plan_node(node, program.operations) for node in program.calls if not facts_of(node).streams)
     nodes = tuple(_plan_node(node, program.operations) for node in program.calls if facts_of(node).streams)
     period = common_period(values)
     values = place_histories(values, nodes, period)
+    outputs = _outputs(program)
+    _require_start(outputs, values, start)
     return Plan(
         period=period,
         inputs=tuple(
@@ -58,7 +66,7 @@ def lower(program: Program, *, start: str, dense: bool) -> Plan:
         statics=statics,
         nodes=nodes,
         schedule=schedule_firings(values, nodes, period),
-        outputs=_outputs(program),
+        outputs=outputs,
         in_structure=structure_of(program.in_spec),
         structure=program.structure,
         weights=tuple(node.target for node in program.graph.nodes if node.op == "get_attr"),
@@ -84,6 +92,19 @@ def _targets(program: Program) -> Iterator[str]:
 def _pace(rate: int, dense: bool) -> tuple[int, int]:
     """Ticks from frame to frame, and frames from one that a clip takes to the next."""
     return (1, rate) if dense else (rate, 1)
+
+
+def _require_start(outputs: tuple[PlanOutput, ...], values: Mapping[str, Value], start: str) -> None:
+    for output in outputs:
+        if not output.carried or start == "zeros":
+            continue
+        if start == "valid" and not timing_of(values[output.value]).padding:
+            continue
+        never = "no video is ever past its start" if start == "valid" else "a still video never comes to rest in it"
+        raise InputError(
+            f"{', '.join(output.carried)}: start is {start!r}, and what is carried on from the start stays: {never}\n"
+            "  try: start='zeros'"
+        )
 
 
 def value_name(node: fx.Node) -> str:
@@ -156,13 +177,23 @@ def _read_values(node: fx.Node, flow: Flow) -> dict[str, Taps]:
 
 def _outputs(program: Program) -> tuple[PlanOutput, ...]:
     return tuple(
-        PlanOutput(str(place), value_name(node), _approximations(node))
+        PlanOutput(str(place), value_name(node), _approximations(node), _carried(node))
         for place, node in enumerate(program.output_nodes)
     )
 
 
 def _approximations(output: fx.Node) -> tuple[Approximation, ...]:
     """The gates that an output depends on."""
+    return tuple(_approximation(node) for node in _behind(output) if _is_way(node, Way.GATE))
+
+
+def _carried(output: fx.Node) -> tuple[str, ...]:
+    """The modules of the recurrences that an output depends on."""
+    return tuple(dict.fromkeys(path_of(node) or node.name for node in _behind(output) if _is_way(node, Way.RECURRENT)))
+
+
+def _behind(output: fx.Node) -> list[fx.Node]:
+    """All that goes into a node, in order, and the node itself."""
     seen: set[fx.Node] = set()
     pending = [output]
     while pending:
@@ -170,11 +201,11 @@ def _approximations(output: fx.Node) -> tuple[Approximation, ...]:
         if node not in seen:
             seen.add(node)
             pending.extend(node.all_input_nodes)
-    return tuple(_approximation(node) for node in output.graph.nodes if node in seen and _is_gate(node))
+    return [node for node in output.graph.nodes if node in seen]
 
 
-def _is_gate(node: fx.Node) -> bool:
-    return node.op == "call_function" and not is_getitem(node) and flow_of(node).way is Way.GATE
+def _is_way(node: fx.Node, way: Way) -> bool:
+    return node.op == "call_function" and not is_getitem(node) and flow_of(node).way is way
 
 
 def _approximation(node: fx.Node) -> Approximation:

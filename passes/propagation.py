@@ -159,6 +159,8 @@ def _annotate(node: fx.Node, operations: OperationTable, choices: Choices) -> Re
         node.meta["facts"] = ()
         return None
     try:
+        if "refused" in node.meta:
+            raise node.meta["refused"]
         if is_getitem(node):
             source, place = item_of(node)
             node.meta["facts"] = (source.meta["facts"][place],)

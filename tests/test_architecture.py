@@ -71,5 +71,14 @@ def test_imports_are_absolute() -> None:
 
 
 def test_the_public_names_are_these() -> None:
-    assert co3d_compile.__all__ == ["Co3dError", "Network", "State", "Stream", "compile", "join_states", "load"]
+    assert co3d_compile.__all__ == [
+        "Co3dError",
+        "Network",
+        "State",
+        "StepRule",
+        "Stream",
+        "compile",
+        "join_states",
+        "load",
+    ]
     assert all(hasattr(co3d_compile, name) for name in co3d_compile.__all__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
@@ -13,6 +14,7 @@ from torch.utils import _pytree as pytree
 from co3d_compile.capture.clip import Clip
 from co3d_compile.capture.export import Captured, capture_graph, evaluating, from_exported, quiet
 from co3d_compile.capture.programs import exported_for
+from co3d_compile.capture.step_rules import StepRules, stepping
 from co3d_compile.capture.vocabulary import canonicalise
 from co3d_compile.errors import CaptureError
 from co3d_compile.ops.table import BUILT_IN, OperationTable
@@ -25,15 +27,19 @@ def capture(
     model: nn.Module | ExportedProgram,
     clip: Clip,
     operations: OperationTable = BUILT_IN,
+    step_rules: StepRules | None = None,
 ) -> Program:
     """The program of a model.
 
     Raises:
-        CaptureError: it cannot be traced, or the graph does not compute what the model does.
+        CaptureError: it cannot be traced, or the graph does not compute what the model does, or a step rule fails.
     """
-    program = trace(model, clip, operations)
+    if step_rules and not isinstance(model, nn.Module):
+        raise CaptureError("a step rule is for a module, and an exported program has none\n  try: the model itself")
+    with stepping(model, step_rules or {}, clip, operations) if isinstance(model, nn.Module) else nullcontext():
+        program = trace(model, clip, operations)
     if isinstance(model, nn.Module):
-        _compare(program, model, clip)
+        _compare(program, model, clip, step_rules or {})
     return program
 
 
@@ -76,7 +82,7 @@ def _program(captured: Captured, model: nn.Module | ExportedProgram, clip: Clip)
     )
 
 
-def _compare(program: Program, model: nn.Module, clip: Clip) -> None:
+def _compare(program: Program, model: nn.Module, clip: Clip, step_rules: StepRules) -> None:
     if any(tensor.is_meta for tensor in clip.tensors):
         return  # shapes without numbers: there is an analysis to make, and nothing to compare
     with evaluating(model), quiet():
@@ -84,11 +90,18 @@ def _compare(program: Program, model: nn.Module, clip: Clip) -> None:
             sample = clip.random(seed)
             wanted = pytree.tree_leaves(model(*sample.with_tensors(sample.tensors).arguments))
             wanted = [leaf for leaf in wanted if isinstance(leaf, Tensor)]
-            _require_close(run_graph(program, sample.tensors), wanted)
+            _require_close(run_graph(program, sample.tensors), wanted, step_rules)
 
 
-def _require_close(made: Sequence[Tensor], wanted: Sequence[Tensor]) -> None:
+def _require_close(made: Sequence[Tensor], wanted: Sequence[Tensor], step_rules: StepRules) -> None:
     found = first_disagreement(made, wanted)
+    if found is not None and step_rules:
+        named = ", ".join(kind.__name__ for kind in step_rules)
+        raise CaptureError(
+            f"output {found.place}: with the step rules for {named} the model gives what differs "
+            f"by {found.error:.3g}, of up to {found.scale:.3g}, from what it gives without\n"
+            "  try: a step that does what forward does at one frame, and a first state as in forward"
+        )
     if found is not None:
         raise CaptureError(
             f"output {found.place}: the captured graph differs from the model by {found.error:.3g}, of up to "

@@ -53,7 +53,10 @@ class BodyCall:
         given = {name: _filled_in(value, values, device) for name, value in self.arguments.items()}
         if self.target in ARITHMETIC:
             return [ARITHMETIC[self.target](*given.values())]
-        made = overload(self.target)(**given)
+        function = overload(self.target)
+        if device is not None and not _items_in(list(self.arguments.values())) and _takes_device(function):
+            given["device"] = device
+        made = function(**given)
         return [made] if self.results is None else list(made)
 
 
@@ -175,6 +178,10 @@ def _with_items(value: Any, items: Mapping[fx.Node, Item]) -> Any:
 def _results(node: fx.Node) -> int | None:
     value = node.meta["val"]
     return len(value) if isinstance(value, (list, tuple)) else None
+
+
+def _takes_device(function: torch._ops.OpOverload) -> bool:
+    return any(argument.name == "device" for argument in function._schema.arguments)
 
 
 def _filled_in(value: Any, values: Sequence[Any], device: torch.device | None) -> Any:

@@ -9,6 +9,7 @@ from importlib.metadata import EntryPoint
 from co3d_compile.errors import ExtensionError
 from co3d_compile.ops.adaptive import AdaptivePool
 from co3d_compile.ops.along_axis import AlongAxis
+from co3d_compile.ops.cells import Cell, RecurrentLayer
 from co3d_compile.ops.convolution import Convolution
 from co3d_compile.ops.factories import Filled
 from co3d_compile.ops.installed import installed_points, installed_rule, package_of
@@ -20,6 +21,7 @@ from co3d_compile.ops.padding import Pad, PadByContent
 from co3d_compile.ops.pointwise import LearnedSlope, Pointwise, is_pointwise
 from co3d_compile.ops.pooling import AveragePool, MaxPool
 from co3d_compile.ops.products import Linear, MatrixProduct
+from co3d_compile.ops.recurrence import Recurrence
 from co3d_compile.ops.reduction import Reduction
 from co3d_compile.ops.resampling import PixelShuffle, RepeatInterleave, Upsample
 from co3d_compile.ops.scattering import Scatter
@@ -69,6 +71,9 @@ RULES: tuple[Operation, ...] = (
     MaxUnpool(),
     Unfold(),
     Window(),
+    Cell(),
+    RecurrentLayer(),
+    Recurrence(lambda target: _built_in_rule(target)),  # noqa: PLW0108
 )
 
 POINTWISE = Pointwise()

@@ -142,11 +142,16 @@ class Approximation:
 
 @dataclass(frozen=True)
 class PlanOutput:
-    """One output tensor; ``value`` is None for a constant None in the original's structure."""
+    """One output tensor; ``value`` is None for a constant None in the original's structure.
+
+    Attributes:
+        carried: the modules that carry something on from frame to frame, for ever: it depends on the whole past.
+    """
 
     name: str
     value: str
     approximations: tuple[Approximation, ...] = ()
+    carried: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import torch
 
+from co3d_compile.ops.bodies import Body
+from co3d_compile.plan.operators import bodies_in
 from co3d_compile.plan.plan import Plan, PlanNode
 
 
@@ -21,7 +23,16 @@ def recast(plan: Plan, old: torch.dtype, new: torch.dtype) -> Plan:
         values=values,
         inputs=tuple(replace(one, dtype=new if one.dtype == old else one.dtype) for one in plan.inputs),
         statics=tuple(_recast_factory(node, old, new) for node in plan.statics),
+        nodes=tuple(_recast_bodies(node, old, new) for node in plan.nodes),
     )
+
+
+def _recast_bodies(node: PlanNode, old: torch.dtype, new: torch.dtype) -> PlanNode:
+    """The same for what is made from nothing in a piece of graph that the node runs."""
+    texts = bodies_in(node.target, node.arguments)
+    recast_texts = {text: Body.from_text(text).recast(old, new).to_text() for text in texts}
+    changed = {name: recast_texts[value] for name, value in node.arguments.items() if value in texts}
+    return replace(node, arguments={**node.arguments, **changed}) if changed else node
 
 
 def _recast_factory(node: PlanNode, old: torch.dtype, new: torch.dtype) -> PlanNode:

@@ -61,6 +61,7 @@ def _output(plan: Plan, output: PlanOutput, name: str, formulas: Formulas) -> Ou
         steady_tick=timing.steady_tick,
         padding=timing.padding,
         formulas=formulas.of_output(output.value),
+        carried=output.carried,
     )
 
 

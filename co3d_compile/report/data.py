@@ -50,7 +50,8 @@ class OutputReport:
         stride: ticks after which its clock repeats.
         elements: that come out in one stride.
         delay: frames before the first element.
-        receptive_field: frames that one element depends on.
+        carried: modules that carry something on since the start: the element depends on the whole past.
+        receptive_field: frames that one element depends on; of what is carried, the frames that enter at each step.
         steady_tick: the tick of the first element that has seen no padding.
         padding: aggregated temporal padding, in frames: how far the first element reaches back before the video.
     """
@@ -66,6 +67,7 @@ class OutputReport:
     steady_tick: int
     padding: int
     formulas: OutputFormulas
+    carried: tuple[str, ...] = ()
 
     @property
     def exact(self) -> bool:

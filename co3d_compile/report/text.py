@@ -45,9 +45,15 @@ def _clock(output: OutputReport) -> Table:
     table = _facts()
     _add(table, "made by", output.path or "the top level", f"shape {_shape(output.shape)} for the clip")
     _add(table, "law", "exact" if output.exact else "approximate", "" if output.exact else "where and why: below")
+    if output.carried:
+        _add(table, "carried on", ", ".join(output.carried), "since the start, or the last reset")
     _add(table, "stride", f"{_stride(output)} ticks" if output.stride > 1 else "every tick")
     _add(table, "delay", f"{output.delay} ticks", _formula(output.formulas.delay))
-    _add(table, "receptive field", f"{output.receptive_field} frames", _formula(output.formulas.receptive_field))
+    frames = f"{output.receptive_field} frames"
+    if output.carried:
+        _add(table, "receptive field", "unbounded", f"{frames} besides what is carried")
+    else:
+        _add(table, "receptive field", frames, _formula(output.formulas.receptive_field))
     _add(table, "steady from tick", f"{output.steady_tick}", _formula(output.formulas.steady_tick))
     _add(table, "aggregated padding", f"{output.padding} frames", "none in mid-stream")
     return table

@@ -70,7 +70,10 @@ class Oracle:
         watch = Watch(note, replacements, self._matching.operators)
         try:
             with watch:
-                self._run(video)
+                outputs = self._run(video)
+            for output, tensor in zip(self._plan.outputs, outputs, strict=True):
+                if output.carried and self._plan.values[output.value].has_time:
+                    self._current.setdefault(output.value, tensor.detach().clone())
         except Exception as stop:
             record.stopped = str(stop).splitlines()[0] if str(stop) else type(stop).__name__
         for name in self._behind_grown_kernels(watch.literals):
@@ -100,11 +103,13 @@ class Oracle:
         ticks: int,
         *,
         also: Collection[str] = (),
+        longer: bool = False,
     ) -> dict[str, Tensor]:
         """Run on one clip of ``ticks``, every convolution and pool replaced by its results from ``first_tick`` on.
 
         Args:
             also: nodes whose results are asked for beside those below.
+            longer: than the example clip, so that a loop over frames makes more calls and only those before it match.
 
         Returns:
             Values of nodes without time, and the outputs, by name.
@@ -124,7 +129,7 @@ class Oracle:
         replacements: dict[int, Replacement] = {}
         for name in self._anchors & record.tensors.keys():
             replacements[self._matching.calls[name]] = self._slice(record.tensors[name], name, first_tick, ticks)
-        with Watch(note, replacements):
+        with Watch(note, replacements, self._matching.operators if longer else None):
             outputs = self._run(clip)
         made |= {output.value: value for output, value in zip(self._plan.outputs, outputs, strict=True)}
         return made

@@ -7,6 +7,7 @@ from typing import Any
 
 WHOLE = "the original on the whole video"
 WINDOWS = "the original on every window, its convolutions and pools replaced by their results on the whole video"
+PASTS = "the original on all frames up to each window's end, its convolutions and pools replaced as for windows"
 MAGNIFIED = 1e-2
 """Of the movement: what a deep network may make of float32's rounding, if float64 shows that it is that."""
 

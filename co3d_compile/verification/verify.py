@@ -28,7 +28,7 @@ from co3d_compile.runtime.start import last_tick
 from co3d_compile.verification.comparing import Elements, Tally, stream_elements
 from co3d_compile.verification.matching import match_calls
 from co3d_compile.verification.oracle import Oracle, Record, elements_of, poisoned
-from co3d_compile.verification.result import GATED, WHOLE, WINDOWS, Comparison, Verification
+from co3d_compile.verification.result import GATED, PASTS, WHOLE, WINDOWS, Comparison, Verification
 from co3d_compile.verification.stitching import Windows, reliable, stitch
 from co3d_compile.verification.video import wandering_video
 
@@ -125,12 +125,12 @@ class _Trial:
         """The stream's number of the original's element n."""
         return self.phase + n * self.plan.timing(name).grid
 
-    def clip(self, first: int) -> list[Tensor]:
-        """The original's inputs for the window that starts at a tick."""
+    def clip(self, first: int, ticks: int | None = None) -> list[Tensor]:
+        """The original's inputs from a tick on: for a window, or for so many ticks."""
         parts = []
         for one, tensor in zip(self.plan.inputs, self.video, strict=True):
             pace = one.rate * one.grid
-            start, stop = -(-first // pace), -(-(first + self.ticks) // pace)
+            start, stop = -(-first // pace), -(-(first + (ticks or self.ticks)) // pace)
             parts.append(tensor.narrow(one.time_axis, start, stop - start))
         return parts
 
@@ -173,6 +173,7 @@ def _verified(
         unknown |= _stitched(trial)
         _tally_whole(trial, tallies)
         _tally_windows(trial, tallies)
+        _tally_past(trial, tallies)
         notes = notes or _stop_notes(trial)
     tallies = {name: tally for name, tally in tallies.items() if name not in unknown}
     return _result(plan, frames, tallies, [*notes, *_missing_notes(plan, tallies), *_tick_notes(trial, video)])
@@ -209,9 +210,8 @@ def _compared(
     plan = network.plan
     program = _traced(network, model, sample)
     program = rewrite(program, passes) if passes else program
-    # constants that decide how time is put together are not in the plan any more
-    weights = [node.target for node in program.graph.nodes if node.op == "get_attr" and node.target in plan.weights]
-    if weights != list(plan.weights) or len(program.output_nodes) != len(plan.outputs):
+    weights = {node.target for node in program.graph.nodes if node.op == "get_attr"}
+    if not weights.issuperset(plan.weights) or len(program.output_nodes) != len(plan.outputs):
         raise VerificationError(
             "the model's graph is not the one that this network was compiled from\n"
             "  try: the same model, or compile this one"
@@ -243,7 +243,8 @@ def _tally_whole(trial: _Trial, tallies: dict[str, Tally]) -> None:
 def _tally_windows(trial: _Trial, tallies: dict[str, Tally]) -> None:
     """Tensors without time, and outputs that the whole run did not reach, on every window."""
     plan = trial.plan
-    left = [name for name in trial.streamed if name not in trial.record.tensors]
+    carried = _carried(plan)
+    left = [name for name in trial.streamed if name not in trial.record.tensors and name not in carried]
     outputs = {output.value for output in plan.outputs}
     for first in range(0, trial.frames - trial.phase - trial.ticks + 1, _phases(plan)):
         wanted = [name for name in left if (first / plan.timing(name).pace).denominator == 1]
@@ -258,6 +259,41 @@ def _tally_windows(trial: _Trial, tallies: dict[str, Tally]) -> None:
                 )
                 _compare_elements(trial, tally, name, int(first / plan.timing(name).pace), elements)
                 _note_extra(trial, tally, name)
+
+
+def _tally_past(trial: _Trial, tallies: dict[str, Tally]) -> None:
+    """Outputs of what is carried on: for each window, the original on all frames up to its end."""
+    plan = trial.plan
+    left = {out.value for out in plan.outputs if out.carried} & _states(plan)
+    for first in range(0, trial.frames - trial.phase - trial.ticks + 1, _phases(plan)) if left else ():
+        ticks = first + trial.ticks
+        made = trial.oracle.windows(trial.record, trial.clip(0, ticks), 0, ticks, longer=True)
+        for name in left & made.keys():
+            if not plan.values[name].has_time and (first / plan.timing(name).pace).denominator == 1:
+                tally = tallies.setdefault(name, Tally(plan.values[name], PASTS + trial.remark))
+                _compare_elements(trial, tally, name, int(first / plan.timing(name).pace), [made[name]])
+                _note_extra(trial, tally, name)
+
+
+def _carried(plan: Plan) -> set[str]:
+    """The values that what is carried on goes into."""
+    found: set[str] = set()
+    for node in plan.nodes:
+        if node.way is Way.RECURRENT or found.intersection(node.reads):
+            found.update(node.outputs)
+    return found
+
+
+def _states(plan: Plan) -> set[str]:
+    """What the last element alone of what is carried goes into: a mean over a window of states is in no clip."""
+    carried, found = _carried(plan), set[str]()
+    for node in plan.nodes:
+        if node.way is Way.COLLAPSE and carried.intersection(node.reads):
+            last = node.target == "aten.select.int" and node.arguments["index"] in (-1, node.reading.count - 1)
+            found.update(node.outputs if last else ())
+        elif (read := carried.intersection(node.reads)) and read <= found:
+            found.update(node.outputs)
+    return found
 
 
 def _compare_elements(trial: _Trial, tally: Tally, name: str, first: int, elements: Sequence[Tensor]) -> None:

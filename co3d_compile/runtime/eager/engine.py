@@ -43,7 +43,6 @@ class EagerEngine:
         self._version = sum(weight._version for weight in self._weights)
         self.constants = static_results(plan, weights, operations)
         kernels = self._kernels = kernels_for(plan, self.constants, operations)
-        self._carried = {name for node in plan.nodes for name in node.carried}
         self._schedule = tuple(
             tuple(self._ready(f, kernels) for f in phase if f.node in kernels) for phase in plan.schedule
         )
@@ -105,7 +104,7 @@ class EagerEngine:
                 results: Sequence[Sequence[Element]] = ((None,),) * len(kernel.outputs)
                 if self._exists(kernel.outputs[0], n, state):
                     taps = [
-                        self._taps(name, taps, n, elements, state)
+                        self._taps(name, taps, n, elements, state, own=name in node.outputs)
                         for name, taps in zip(node.reads, node.taps, strict=True)
                     ]
                     results = kernel.run_at_ends(taps, state.batch, n, self._length_seen(node.reads[0], state))
@@ -115,12 +114,19 @@ class EagerEngine:
                         watch(name, n, result)
 
     def _taps(
-        self, name: str, taps: Taps, n: int, elements: dict[str, tuple[Element, ...]], state: State
+        self,
+        name: str,
+        taps: Taps,
+        n: int,
+        elements: dict[str, tuple[Element, ...]],
+        state: State,
+        *,
+        own: bool,
     ) -> list[Element]:
-        """What output n reads of a value; None where nothing stands for a missing element."""
+        """What output n reads of a value, perhaps its own; None where nothing stands for a missing element."""
         there = elements.get(name, ())
         newest = len(there) - 1
-        last = (n if name in self._carried else self._made(name, state.tick)) - 1
+        last = (n if own else self._made(name, state.tick)) - 1
         length = None if state.frames is None else self.plan.length(name, state.frames)
         found: list[Element] = []
         for place in taps.places(n):

@@ -1,0 +1,98 @@
+"""Loops over the clip's frames, which a capture unrolls, become loops again: recurrences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import fx
+
+from co3d_compile.ops.operation import Refused
+from co3d_compile.passes.frames import join_written_parts, select_frames, single_frames, time_dim
+from co3d_compile.passes.iterations import SHORTEST, Iterations, UnevenError
+from co3d_compile.passes.propagation import Choices, annotate_time
+from co3d_compile.passes.recurrent_layers import carry_layers
+from co3d_compile.passes.rolling import roll
+from co3d_compile.program.program import Program
+
+
+def roll_loops(program: Program) -> Program:
+    """Loops over all frames whose iterations are one function of what is carried become recurrences.
+
+    Law: no value changes, on the clip; what is carried starts at the first frame of the video, not of each clip.
+    A loop with an iteration that differs is left as it is, and refused.
+    """
+    join_written_parts(program.graph)
+    seen: set[fx.Node] = set()
+    while True:
+        _annotate(program)
+        if carry_layers(program.graph):
+            continue
+        group = _next_sources(program, seen)
+        if not group:
+            return program
+        seen |= set(group)
+        _roll(program, group)
+
+
+def _annotate(program: Program) -> None:
+    """Facts as far as they go: what is refused here may be rolled up."""
+    for node in program.graph.nodes:
+        node.meta.pop("facts", None)
+    annotate_time(program, Choices())
+
+
+def _next_sources(program: Program, seen: set[fx.Node]) -> list[fx.Node]:
+    """The first tensor all of whose frames are taken one by one, and those of its length that do not follow from it."""
+    found: list[fx.Node] = []
+    behind: set[fx.Node] = set()
+    for node in program.graph.nodes:
+        if any(read in behind for read in node.all_input_nodes):
+            behind.add(node)
+        elif node not in seen and _is_taken_apart(node):
+            if not found or _count(node) == _count(found[0]):
+                found.append(node)
+            behind |= {user for user in node.users if found and node in found}
+    return found
+
+
+def _is_taken_apart(node: fx.Node) -> bool:
+    if node.op not in ("placeholder", "call_function") or time_dim(node) is None:
+        return False
+    return {frame for _, frame, _ in single_frames(node)} == set(range(_count(node)))
+
+
+def _count(node: fx.Node) -> int:
+    dim = time_dim(node)
+    assert dim is not None
+    return int(node.meta["val"].shape[dim])
+
+
+def _roll(program: Program, sources: Sequence[fx.Node]) -> None:
+    count = _count(sources[0])
+    if count < SHORTEST:
+        return
+    for source in sources:
+        select_frames(program.graph, source)
+    frames = {source: {frame: node for node, frame, _ in single_frames(source)} for source in sources}
+    literals = {name: tensor for name, tensor in program.tensors.items() if name not in program.state}
+    loop = Iterations(frames, count, literals)
+    backward = loop.backward
+    if backward:
+        backward[0].meta["refused"] = Refused(
+            f"the loop over {count} frames begins at the clip's end, which a stream has not seen",
+            "a loop from the first frame to the last",
+        )
+        return
+    try:
+        loop.match()
+        roll(loop)
+    except UnevenError as uneven:
+        if loop.carries:
+            uneven.node.meta["refused"] = _refusal(uneven)
+
+
+def _refusal(uneven: UnevenError) -> Refused:
+    return Refused(
+        f"the loop over frames is not one function of the frame and the carried state: {uneven.reason}",
+        "make every iteration alike, or give the module a step rule (recurrences=, docs/recurrence.md)",
+    )
