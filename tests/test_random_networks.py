@@ -1,6 +1,7 @@
 """Random networks obey the law. ``CO3D_FUZZ=N`` draws N others than those of every run."""
 
 import os
+import re
 
 import torch
 from hypothesis import HealthCheck, assume, given, settings
@@ -106,6 +107,14 @@ def obeys_in_every_window(network: RandomNetwork) -> bool:
     return True
 
 
+def has_dilated_rise(network: RandomNetwork) -> bool:
+    """Whether some output of a strided and dilated transposed convolution needs less than the one before it.
+
+    Elements come in order, so that it waits; a reader of it alone, and of none before it, could come earlier.
+    """
+    return re.search(r"Up\([^()]*\bd=[23]", repr(network)) is not None
+
+
 def obeys_upward(network: RandomNetwork) -> bool:
     """A network whose rate goes up, on videos that it takes; False where the original has no answer."""
     torch.manual_seed(0)
@@ -123,7 +132,7 @@ def obeys_upward(network: RandomNetwork) -> bool:
         lengths=(network.frames, frames),
         batch=network.batch,
         time_axis=network.time_axis,
-        least_delay=has_one_delay(network),
+        least_delay=has_one_delay(network) and not has_dilated_rise(network),
         poison="linear" not in repr(network),
         multiple=network.multiple,
     )
