@@ -15,6 +15,7 @@ from co3d_compile.plan.plan import Plan, PlanNode
 from co3d_compile.program.program import Program
 from co3d_compile.runtime.elements import block_length, part_of_block
 from co3d_compile.verification.adaptive import adaptive_pools
+from co3d_compile.verification.courses import Course, course_of
 from co3d_compile.verification.gates import GatedJoins, replacements_of
 from co3d_compile.verification.matching import Matching
 from co3d_compile.verification.recording import Replacement, Watch, put_in_place
@@ -56,18 +57,21 @@ class Oracle:
         self._current.clear()
         self._current |= {one.value: tensor for one, tensor in zip(self._plan.inputs, video, strict=True)}
         wanted = self._named_calls()
+        course = self._course(video)
 
         def note(number: int, operator: str, result: Tensor) -> None:
-            for name in wanted.get(number, ()):
+            place = course.in_clip(number)
+            for name in () if place is None else wanted.get(place, ()):
                 # a model may lay out a longer video otherwise than a clip, as by windows of so many frames
                 if _fits(result, self._plan.values[name].layout):
                     self._current[name] = result.detach().clone()
 
         replacements = {
-            **replacements_of(self.gates, self._matching.calls),
-            **adaptive_pools(self._plan, self._matching.calls),
+            place: replacement
+            for number, replacement in self._replacements().items()
+            if (place := course.in_longer(number)) is not None
         }
-        watch = Watch(note, replacements, self._matching.operators)
+        watch = Watch(note, replacements)
         try:
             with watch:
                 outputs = self._run(video)
@@ -76,16 +80,40 @@ class Oracle:
                     self._current.setdefault(output.value, tensor.detach().clone())
         except Exception as stop:
             record.stopped = str(stop).splitlines()[0] if str(stop) else type(stop).__name__
-        for name in self._behind_grown_kernels(watch.literals):
+        for name in self._behind_grown_kernels(watch.literals, course):
             self._current.pop(name, None)
         return Record(dict(self._current), record.stopped)
 
-    def _behind_grown_kernels(self, literals: Sequence[tuple[Any, ...]]) -> set[str]:
+    def _replacements(self) -> dict[int, Replacement]:
+        return {
+            **replacements_of(self.gates, self._matching.calls),
+            **adaptive_pools(self._plan, self._matching.calls),
+        }
+
+    def _course(self, video: Sequence[Tensor]) -> Course:
+        """How the calls on a video go together with those on the clip."""
+        watch = Watch(lambda *_: None)
+        ended = True
+        try:
+            with watch:
+                self._run(video)
+        except Exception:
+            # the run that is recorded tells why
+            ended = False
+        return course_of(self._matching.operators, watch.operators, ended=ended)
+
+    def _behind_grown_kernels(self, literals: Sequence[tuple[Any, ...]], course: Course) -> set[str]:
         """Values behind pools whose kernels follow from the clip's length: what a longer video gives is no window."""
         grown: set[str] = set()
         for node in self._plan.nodes:
-            call = self._matching.calls.get(node.name, len(literals))
-            differs = call < len(literals) and literals[call] != self._matching.literals[call]
+            call = self._matching.calls.get(node.name)
+            place = None if call is None else course.in_longer(call)
+            differs = (
+                call is not None
+                and place is not None
+                and place < len(literals)
+                and literals[place] != self._matching.literals[call]
+            )
             if not grown.isdisjoint(node.reads) or ("kernel_size" in node.arguments and differs):
                 grown.update(node.outputs)
         return grown
@@ -159,9 +187,12 @@ class Oracle:
         return replace
 
     def _neighbour_readers(self) -> set[str]:
-        """Convolutions, pools and whatever else reads neighbours in time, and the joins of gates."""
+        """Convolutions, pools and what else reads neighbours in time, what is carried on, and the joins of gates."""
         readers = {one.name for one in self._plan.nodes if one.way in (Way.WINDOW, Way.REINDEX) or _convolves(one)}
-        with_time = {name for name in readers if self._plan.values[name].has_time} - self.gates.behind
+        readers |= carried_values(self._plan)
+        with_time = {
+            name for name in readers if name in self._plan.values and self._plan.values[name].has_time
+        } - self.gates.behind
         return (with_time | {node.name for node in self.gates.joins}) & self._matching.calls.keys()
 
     def _named_calls(self, *, with_time: bool = True) -> dict[int, list[str]]:
@@ -184,6 +215,15 @@ def _fits(tensor: Tensor, layout: Layout) -> bool:
     if dim is None or tensor.dim() != layout.rank:
         return dim is None
     return tuple(tensor.shape) == layout.solid().running_shape(block_length(tensor, layout, layout.batch), layout.batch)
+
+
+def carried_values(plan: Plan) -> set[str]:
+    """The values that what is carried on goes into."""
+    found: set[str] = set()
+    for node in plan.nodes:
+        if node.way is Way.RECURRENT or found.intersection(node.reads):
+            found.update(node.outputs)
+    return found
 
 
 def _convolves(node: PlanNode) -> bool:

@@ -19,7 +19,9 @@ from co3d_compile.capture.export import evaluating, quiet
 from co3d_compile.errors import InputError, VerificationError
 from co3d_compile.ops.flow import Way
 from co3d_compile.passes import rewrite
+from co3d_compile.passes.loops import roll_loops
 from co3d_compile.passes.own import ProgramPass, pass_name
+from co3d_compile.passes.readings import read_at
 from co3d_compile.plan.plan import Plan
 from co3d_compile.program.interpret import run_graph
 from co3d_compile.program.program import Program
@@ -27,7 +29,7 @@ from co3d_compile.runtime.module import StreamingModule
 from co3d_compile.runtime.start import last_tick
 from co3d_compile.verification.comparing import Elements, Tally, stream_elements
 from co3d_compile.verification.matching import match_calls
-from co3d_compile.verification.oracle import Oracle, Record, elements_of, poisoned
+from co3d_compile.verification.oracle import Oracle, Record, carried_values, elements_of, poisoned
 from co3d_compile.verification.result import GATED, PASTS, WHOLE, WINDOWS, Comparison, Verification
 from co3d_compile.verification.stitching import Windows, reliable, stitch
 from co3d_compile.verification.video import wandering_video
@@ -159,7 +161,7 @@ def _verified(
     sample = wandering_video(plan, clip_ticks, seed + 1, device)
     sample = _strided(plan, sample, 0)
     program = _compared(network, model, passes, sample)
-    run = _running(model, _traced(network, model, sample) if passes else program)
+    run = _running(model, _traced(network, model, sample) if isinstance(model, ExportedProgram) else program)
     oracle = Oracle(plan, program, match_calls(program, run, sample), run)
     video = wandering_video(plan, frames, seed, device)
     streamed = stream_elements(network, video, frames)
@@ -210,6 +212,7 @@ def _compared(
     plan = network.plan
     program = _traced(network, model, sample)
     program = rewrite(program, passes) if passes else program
+    program = roll_loops(read_at(program, [one.time_axis for one in plan.inputs]))
     weights = {node.target for node in program.graph.nodes if node.op == "get_attr"}
     if not weights.issuperset(plan.weights) or len(program.output_nodes) != len(plan.outputs):
         raise VerificationError(
@@ -243,8 +246,8 @@ def _tally_whole(trial: _Trial, tallies: dict[str, Tally]) -> None:
 def _tally_windows(trial: _Trial, tallies: dict[str, Tally]) -> None:
     """Tensors without time, and outputs that the whole run did not reach, on every window."""
     plan = trial.plan
-    carried = _carried(plan)
-    left = [name for name in trial.streamed if name not in trial.record.tensors and name not in carried]
+    unsettled = _unsettled(trial)
+    left = [name for name in trial.streamed if name not in trial.record.tensors and name not in unsettled]
     outputs = {output.value for output in plan.outputs}
     for first in range(0, trial.frames - trial.phase - trial.ticks + 1, _phases(plan)):
         wanted = [name for name in left if (first / plan.timing(name).pace).denominator == 1]
@@ -264,7 +267,7 @@ def _tally_windows(trial: _Trial, tallies: dict[str, Tally]) -> None:
 def _tally_past(trial: _Trial, tallies: dict[str, Tally]) -> None:
     """Outputs of what is carried on: for each window, the original on all frames up to its end."""
     plan = trial.plan
-    left = {out.value for out in plan.outputs if out.carried} & _states(plan)
+    left = {out.value for out in plan.outputs if out.carried} & _states(plan) & _unsettled(trial)
     for first in range(0, trial.frames - trial.phase - trial.ticks + 1, _phases(plan)) if left else ():
         ticks = first + trial.ticks
         made = trial.oracle.windows(trial.record, trial.clip(0, ticks), 0, ticks, longer=True)
@@ -275,18 +278,19 @@ def _tally_past(trial: _Trial, tallies: dict[str, Tally]) -> None:
                 _note_extra(trial, tally, name)
 
 
-def _carried(plan: Plan) -> set[str]:
-    """The values that what is carried on goes into."""
+def _unsettled(trial: _Trial) -> set[str]:
+    """The values that what is carried on goes into, but for those that follow from what is on record of it."""
     found: set[str] = set()
-    for node in plan.nodes:
-        if node.way is Way.RECURRENT or found.intersection(node.reads):
+    for node in trial.plan.nodes:
+        on_record = node.outputs[0] in trial.record.tensors
+        if not on_record and (node.way is Way.RECURRENT or found.intersection(node.reads)):
             found.update(node.outputs)
     return found
 
 
 def _states(plan: Plan) -> set[str]:
     """What the last element alone of what is carried goes into: a mean over a window of states is in no clip."""
-    carried, found = _carried(plan), set[str]()
+    carried, found = carried_values(plan), set[str]()
     for node in plan.nodes:
         if node.way is Way.COLLAPSE and carried.intersection(node.reads):
             last = node.target == "aten.select.int" and node.arguments["index"] in (-1, node.reading.count - 1)
