@@ -17,6 +17,7 @@ from co3d_compile.runtime.elements import block_length, part_of_block
 from co3d_compile.verification.adaptive import adaptive_pools
 from co3d_compile.verification.gates import GatedJoins, replacements_of
 from co3d_compile.verification.matching import Matching
+from co3d_compile.verification.mixtures import Mixtures
 from co3d_compile.verification.recording import Replacement, Watch, put_in_place
 
 Run = Callable[[Sequence[Tensor]], list[Tensor]]
@@ -48,6 +49,7 @@ class Oracle:
         self._run = run
         self._current: dict[str, Tensor] = {}
         self.gates = GatedJoins(plan, program, self._current.__getitem__)
+        self.mixtures = Mixtures(plan, program, self._current.__getitem__)
         self._anchors = self._neighbour_readers()
 
     def record(self, video: Sequence[Tensor]) -> Record:
@@ -65,6 +67,7 @@ class Oracle:
 
         replacements = {
             **replacements_of(self.gates, self._matching.calls),
+            **self.mixtures.replacements(self._matching.calls),
             **adaptive_pools(self._plan, self._matching.calls),
         }
         watch = Watch(note, replacements, self._matching.operators)
@@ -160,7 +163,8 @@ class Oracle:
 
     def _neighbour_readers(self) -> set[str]:
         """Convolutions, pools and whatever else reads neighbours in time, and the joins of gates."""
-        readers = {one.name for one in self._plan.nodes if one.way in (Way.WINDOW, Way.REINDEX) or _convolves(one)}
+        ways = (Way.WINDOW, Way.REINDEX, Way.MIXING)
+        readers = {one.name for one in self._plan.nodes if one.way in ways or _convolves(one)}
         with_time = {name for name in readers if self._plan.values[name].has_time} - self.gates.behind
         return (with_time | {node.name for node in self.gates.joins}) & self._matching.calls.keys()
 
