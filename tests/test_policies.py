@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -13,8 +15,11 @@ from torch import Tensor, nn
 
 import co3d_compile
 from co3d_compile.errors import ApproximationError, InputError
+from co3d_compile.network import Network
+from co3d_compile.report.data import Report
 from co3d_compile.testing.alive import make_alive, wandering_video
 from co3d_compile.testing.law import check_law, windows_of
+from co3d_compile.verification.video import wandering_video as verification_video
 
 CLIP = (1, 3, 8, 6, 6)
 FRAMES = 13
@@ -243,3 +248,34 @@ def test_two_mixtures_in_a_row_have_policies_of_their_own() -> None:
     reasons = {entry.path: entry.reason.partition(", made ")[2] for entry in network.report.outputs[0].approximations}
     assert reasons == {"first": "from the last 8 elements instead", "second": "from each frame instead"}
     assert network.report.totals.gates == 2
+
+
+def test_what_a_policy_changes_is_measured_on_a_clip() -> None:
+    model = mixing("non-local")
+    network = co3d_compile.compile(model, CLIP, policy={"mixer": "window"})
+    video = wandering_video_of(network)
+    with torch.no_grad():
+        wanted, made = model(video), model.under("window", video)
+    apart = [((made - wanted)[:, :, n].norm() / wanted[:, :, n].norm()).item() for n in range(8)]
+
+    (before,) = network.report.outputs
+    (deviation,) = network.deviation(model)
+    (after,) = network.report.outputs
+
+    assert before.deviation is None
+    assert after.deviation == deviation
+    assert deviation.largest == pytest.approx(max(apart), rel=1e-3)
+    assert deviation.median == pytest.approx(median(apart), rel=1e-3)
+    assert Report.from_dict(json.loads(json.dumps(network.report.to_dict()))) == network.report
+
+
+def wandering_video_of(network: Network) -> Tensor:
+    return verification_video(network.plan, 8, 0, torch.device("cpu"))[0]
+
+
+def test_an_exact_network_does_not_deviate() -> None:
+    model = mixing("non-local")
+
+    (deviation,) = co3d_compile.compile(model, CLIP).deviation(model)
+
+    assert deviation.largest < 1e-5
