@@ -32,6 +32,8 @@ def mixed_layout(call: Call) -> Layout:
         Untracked: it is none of those that are followed here.
     """
     name = call.target.removeprefix("aten.")
+    if name in NORMS:
+        _require_statistics(name, call)
     if name in KEEPING or name in NORMS:
         return call.operands[0].layout.solid()
     if name in _LAYOUTS:
@@ -42,6 +44,16 @@ def mixed_layout(call: Call) -> Layout:
     if call.target.startswith("aten.") and is_pointwise(call.target):
         return _joined([facts.layout.solid() for facts in call.operands])
     raise Untracked(f"{call.target} is not followed")
+
+
+def _require_statistics(name: str, call: Call) -> None:
+    """A norm whose statistics are the clip's; not one that has others for each frame."""
+    if name.startswith(("layer_norm", "rms_norm")):
+        return
+    if Mark.TIME in call.operands[0].layout.dims[1]:
+        raise Untracked("time is folded into the channels, each with its own norm")
+    if name.startswith("batch_norm") and not call["training"] and call["running_mean"] is not None:
+        raise Untracked("its statistics are fixed")
 
 
 def _joined(layouts: Sequence[Layout]) -> Layout:
