@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 from co3d_compile.artifact import write_artifact
 from co3d_compile.ops.table import BUILT_IN, OperationTable
 from co3d_compile.passes.own import ProgramPass
 from co3d_compile.plan.plan import Plan
 from co3d_compile.report.build import build_report
-from co3d_compile.report.data import Report
+from co3d_compile.report.data import Deviation, Report
 from co3d_compile.runtime.module import StreamingModule
 from co3d_compile.runtime.weights import Weights
+from co3d_compile.verification.deviation import measure_deviation
 from co3d_compile.verification.result import Verification
 from co3d_compile.verification.verify import Original, verify
 
@@ -29,11 +31,24 @@ class Network(StreamingModule):
     ) -> None:
         super().__init__(plan, weights, operations)
         self._passes = tuple(passes)
+        self._deviations: tuple[Deviation, ...] = ()
 
     @property
     def report(self) -> Report:
         """Delay, receptive field, exactness, state and multiply-accumulates, per output, in total and per layer."""
-        return build_report(self.plan, [self.weights.find(name) for name in self.plan.weights])
+        report = build_report(self.plan, [self.weights.find(name) for name in self.plan.weights])
+        if not self._deviations:
+            return report
+        measured = zip(report.outputs, self._deviations, strict=True)
+        return replace(report, outputs=tuple(replace(output, deviation=one) for output, one in measured))
+
+    def deviation(self, model: Original, *, seed: int = 0) -> tuple[Deviation, ...]:
+        """Measure, per output, how far the stream is from the original on a random clip; the report shows it then.
+
+        Only policies make a difference: ``verify`` holds everything else to the original's numbers.
+        """
+        self._deviations = measure_deviation(self, model, seed=seed)
+        return self._deviations
 
     def verify(
         self,

@@ -13,8 +13,8 @@ from co3d_compile.ops.flow import Way
 from co3d_compile.passes.propagation import Choices, Gate, annotate_time
 from co3d_compile.program.program import Program, call_of, facts_of, flow_of, is_getitem, path_of
 
-GatePolicy = Literal["frame", "window"]
-POLICIES: tuple[str, ...] = ("frame", "window")
+GatePolicy = Literal["frame", "window", "exact"]
+POLICIES: tuple[str, ...] = ("frame", "window", "exact")
 
 
 def resolve_gates(program: Program, policy: Mapping[str, GatePolicy]) -> dict[str, Gate]:
@@ -37,10 +37,19 @@ def resolve_gates(program: Program, policy: Mapping[str, GatePolicy]) -> dict[st
 
 
 def _gate(node: fx.Node, policy: Mapping[str, GatePolicy]) -> Gate:
-    chosen = next((name for pattern, name in policy.items() if _matches(pattern, _place(node))), "frame")
-    if chosen not in POLICIES:
-        raise InputError(f"{_place(node)}: no policy is called {chosen!r}\n  try: one of {', '.join(POLICIES)}")
-    return Gate(chosen, flow_of(node).taps.count)
+    return Gate(chosen_policy(policy, _place(node)) or "frame", flow_of(node).taps.count)
+
+
+def chosen_policy(policy: Mapping[str, GatePolicy], place: str) -> str | None:
+    """What the user chose for a module path; None: nothing.
+
+    Raises:
+        InputError: the policy's name is unknown.
+    """
+    chosen = next((name for pattern, name in policy.items() if _matches(pattern, place)), None)
+    if chosen is not None and chosen not in POLICIES:
+        raise InputError(f"{place}: no policy is called {chosen!r}\n  try: one of {', '.join(POLICIES)}")
+    return chosen
 
 
 def _place(node: fx.Node) -> str:
@@ -52,17 +61,26 @@ def _matches(pattern: str, path: str) -> bool:
     return fnmatchcase(path, pattern) or fnmatchcase(path, f"{pattern}.*")
 
 
-def require_all_used(program: Program, gates: Mapping[str, Gate], policy: Mapping[str, GatePolicy]) -> None:
+def gate_places(program: Program, gates: Mapping[str, Gate]) -> list[str]:
+    """The module paths of gates."""
+    return [_place(node) for node in program.calls if node.name in gates]
+
+
+def require_all_used(policy: Mapping[str, GatePolicy], paths: Collection[str]) -> None:
     """Refuse a policy that nothing is made under.
 
+    Args:
+        paths: of all that a policy can be chosen for.
+
     Raises:
-        InputError: a pattern matches no gate.
+        InputError: a pattern matches none of them.
     """
-    paths = [_place(node) for node in program.calls if node.name in gates]
     for pattern in policy:
         if not any(_matches(pattern, path) for path in paths):
             listed = ", ".join(sorted(set(paths))) or "none"
-            raise InputError(f"policy {pattern!r} matches no gate\n  try: a pattern for one of: {listed}")
+            raise InputError(
+                f"policy {pattern!r} matches nothing that takes a whole clip\n  try: a pattern for one of: {listed}"
+            )
 
 
 def gated_joins(program: Program, besides: Collection[fx.Node] = ()) -> dict[fx.Node, frozenset[fx.Node]]:

@@ -8,12 +8,19 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import torch
 from torch import fx
 
-from co3d_compile.layout import Spread
 from co3d_compile.ops.bodies import body_of, read_by, target_in_body
 from co3d_compile.ops.operation import Refused
 from co3d_compile.ops.table import OperationTable
-from co3d_compile.passes.gates import GatePolicy, gated_joins, require_all_used, resolve_gates
+from co3d_compile.passes.gates import (
+    GatePolicy,
+    chosen_policy,
+    gate_places,
+    gated_joins,
+    require_all_used,
+    resolve_gates,
+)
 from co3d_compile.passes.propagation import Choices, Gate, annotate_time, raise_refused, refusal_of
+from co3d_compile.passes.regions import is_spread, put_in_region, region_from
 from co3d_compile.plan.operators import may_be_in_body
 from co3d_compile.program.program import (
     Program,
@@ -79,17 +86,48 @@ def settle_time(program: Program, policy: Mapping[str, GatePolicy]) -> dict[str,
     Raises:
         InputError: a policy's name is unknown, or its pattern matches nothing.
     """
+    places: set[str] = set()
     while True:
         while refused := annotate_time(program, Choices()):
-            window_tails(program, refused)
+            if not _puts_region(program, refused, policy, places):
+                window_tails(program, refused)
         gates = resolve_gates(program, policy)
-        refused = annotate_time(program, Choices(gates))
+        places.update(gate_places(program, gates))
+        refused = annotate_time(program, Choices(gates)) | _exact_joins(program, gates)
         if not refused:
-            require_all_used(program, gates, policy)
+            require_all_used(policy, places)
             return gates
         # whether a tensor has time is asked of the clip, in which a gate has none
         annotate_time(program, Choices())
         window_tails(program, refused)
+
+
+def _puts_region(
+    program: Program, refused: Mapping[fx.Node, Refused], policy: Mapping[str, GatePolicy], places: set[str]
+) -> bool:
+    """Whether something that mixes frames has been put under its policy; notes all that there is to choose for."""
+    for node in refused:
+        region = region_from(program, node, refused.keys() - {node})
+        if region is not None:
+            places.add(region.place)
+            chosen = chosen_policy(policy, region.place) or ("frame" if region.is_norm else "exact")
+            if chosen != "exact":
+                put_in_region(program, region, trailing=chosen == "window")
+                return True
+    return False
+
+
+def _exact_joins(program: Program, gates: Mapping[str, Gate]) -> dict[fx.Node, Refused]:
+    """The nodes that gates join which are to be exact."""
+    exact = {name for name, gate in gates.items() if gate.policy == "exact"}
+    if not exact:
+        return {}
+    annotate_time(program, Choices())
+    return {
+        join: Refused("it needs a statistic of the whole clip, and is to be exact", 'policy "frame" or "window"')
+        for join, found in gated_joins(program).items()
+        if any(node.name in exact for node in found)
+    }
 
 
 def _tail(program: Program, refused: Collection[fx.Node]) -> dict[fx.Node, None]:
@@ -201,16 +239,10 @@ def _with_inlined(program: Program, part: Sequence[fx.Node], gates: Collection[f
             if read in inside:
                 continue
             joins = batched and _joins_streams(read)
-            if is_getitem(node) or joins or _is_spread(read) or _is_behind(read, gates):
+            if is_getitem(node) or joins or is_spread(read) or _is_behind(read, gates):
                 inside.add(read)
                 pending.append(read)
     return [node for node in program.graph.nodes if node in inside]
-
-
-def _is_spread(node: fx.Node) -> bool:
-    facts = facts_of(node)
-    spread = any(isinstance(factor, Spread) for dim in facts.layout.dims for factor in dim)
-    return node.op == "call_function" and not facts.streams and spread
 
 
 def _joins_streams(node: fx.Node) -> bool:

@@ -137,7 +137,8 @@ def _plan_node(node: fx.Node, operations: OperationTable) -> PlanNode:
     carried = [_output_names(node)[place] for place in flow.carried]
     macs = rule.macs(call, flow) if rule is not None and call.streaming else 0
     batch = flow.layouts[0].batch
-    elements = flow.layouts[0].time if flow.layouts[0].time_dim is not None and not _is_gated(node) else 1
+    once = flow.layouts[0].time_dim is None or _is_gated(node) or flow.way is Way.MIXING
+    elements = 1 if once else flow.layouts[0].time
     return PlanNode(
         name=node.name,
         path=path_of(node),
@@ -184,7 +185,7 @@ def _outputs(program: Program) -> tuple[PlanOutput, ...]:
 
 def _approximations(output: fx.Node) -> tuple[Approximation, ...]:
     """The gates that an output depends on."""
-    return tuple(_approximation(node) for node in _behind(output) if _is_way(node, Way.GATE))
+    return tuple(_approximation(node) for node in _behind(output) if _is_way(node, Way.GATE, Way.MIXING))
 
 
 def _carried(output: fx.Node) -> tuple[str, ...]:
@@ -204,14 +205,15 @@ def _behind(output: fx.Node) -> list[fx.Node]:
     return [node for node in output.graph.nodes if node in seen]
 
 
-def _is_way(node: fx.Node, way: Way) -> bool:
-    return node.op == "call_function" and not is_getitem(node) and flow_of(node).way is way
+def _is_way(node: fx.Node, *ways: Way) -> bool:
+    return node.op == "call_function" and not is_getitem(node) and flow_of(node).way in ways
 
 
 def _approximation(node: fx.Node) -> Approximation:
     taps = flow_of(node).taps
-    made = f"the last {taps.count} elements" if taps.partial else "each frame"
-    return Approximation(path_of(node) or node.name, f"a gate on the whole clip, made from {made} instead")
+    made = f"the last {taps.count} elements" if taps.count > 1 else "each frame"
+    what = "a mixture of the whole clip's frames" if "place" in node.meta else "a gate on the whole clip"
+    return Approximation(node.meta.get("place") or path_of(node) or node.name, f"{what}, made from {made} instead")
 
 
 def _fixed_batch(program: Program) -> str:

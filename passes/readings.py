@@ -8,7 +8,7 @@ from itertools import product
 
 from torch import fx
 
-from co3d_compile.errors import CaptureError, InputError, RateError, UnsupportedError
+from co3d_compile.errors import CaptureError, InputError
 from co3d_compile.plan.plan import Plan
 from co3d_compile.program.program import ClipInput, Program
 
@@ -115,7 +115,7 @@ def _rate(longest: int, length: int) -> int:
 def _attempt(program: Program, reading: Reading, plan_of: Callable[[Program], Plan]) -> Found:
     try:
         return plan_of(read_at(program, reading))
-    except (UnsupportedError, RateError, CaptureError) as refused:
+    except InputError as refused:
         return refused
 
 

@@ -188,8 +188,11 @@ def test_strict_names_what_is_approximate() -> None:
     [
         ({"start": "ones"}, "start is 'ones'\n  try: one of zeros, valid, replicate"),
         ({"window": 0}, "window is 0\n  try: a number of elements from 1 up"),
-        ({"policy": {"se": "frame"}}, "policy 'se' matches no gate\n  try: a pattern for one of: mean"),
-        ({"policy": {"*": "never"}}, "mean: no policy is called 'never'\n  try: one of frame, window"),
+        (
+            {"policy": {"se": "frame"}},
+            "policy 'se' matches nothing that takes a whole clip\n  try: a pattern for one of: mean",
+        ),
+        ({"policy": {"*": "never"}}, "mean: no policy is called 'never'\n  try: one of frame, window, exact"),
     ],
 )
 def test_option_that_is_none_of_its_values(options: dict, text: str) -> None:

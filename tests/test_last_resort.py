@@ -294,7 +294,7 @@ def test_the_report_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
 
     shown = capsys.readouterr().out
     assert "from there on everything runs on whole windows, exactly as on a clip" in shown
-    assert "(top level): flip: it runs along time" in shown
+    assert "(top level): flip: time runs backwards" in shown
     assert "streamed" in shown
     assert "100.0%" in shown
 

@@ -20,14 +20,10 @@ from tests.properties import check_properties
 pytestmark = pytest.mark.slow
 
 SHIFT = "slices are not yet written into zeros of another time"
-NORM = "norms with statistics over time are not yet made per frame"
-ATTENTION = "attention over time is not yet run on a window"
 RECURRENT = "nothing is yet carried from step to step"
 COMING = {
     "tsm": SHIFT,
     "tsm_online": SHIFT,
-    "nonlocal_i3d_frame": ATTENTION,
-    "unet": NORM,
     "cnn_lstm": RECURRENT,
     "cnn_lstm_last": RECURRENT,
     "movinet": RECURRENT,

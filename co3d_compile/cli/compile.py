@@ -116,6 +116,9 @@ def _network(loaded: LoadedModel, clip: ClipArgument, ops: Sequence[Operation], 
 def _verification(network: Network, loaded: LoadedModel, options: argparse.Namespace) -> Verification | None:
     if not options.verify:
         return None
+    if not network.report.exact:
+        with progress("measuring what the policies change"):
+            network.deviation(loaded.model)
     with progress("comparing with the original, frame by frame"):
         return network.verify(loaded.model)
 

@@ -68,7 +68,7 @@ def _refusal(call: Call) -> Refused:
         case _:
             return Refused(
                 "it runs along time, so every frame of the clip meets every other",
-                "run it along another dimension, or pool over time before it",
+                'run it along another dimension, pool over time before it, or give a softmax the policy "frame"',
             )
 
 

@@ -38,6 +38,7 @@ class Way(Enum):
     REINDEX = "reindex"  # one input element under another number
     COLLAPSE = "collapse"  # from a window that the original takes for the whole clip
     GATE = "gate"  # a collapse that is broadcast back onto the stream, under a policy
+    MIXING = "mixing"  # from the elements of the clip, all together; under a policy, from one or the last
     RECURRENT = "recurrent"  # from the elements of the same number and its own outputs of the number before
 
 

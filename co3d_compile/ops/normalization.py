@@ -31,7 +31,6 @@ class BatchNorm(Operation):
             Sample("fixed statistics", nn.BatchNorm3d(2)),
             Sample("no affine part", nn.BatchNorm3d(2, affine=False)),
             Sample("frames in the batch", nn.Sequential(nn.Flatten(0, 1), nn.BatchNorm2d(8)), refusal="time is folded"),
-            Sample("of the clip", nn.BatchNorm3d(2, track_running_stats=False), refusal="its statistics reach"),
         )
 
 
@@ -49,7 +48,6 @@ class LayerNorm(Operation):
         return (
             Sample("over space", nn.LayerNorm((4, 5))),
             Sample("over channels", lambda x: F.layer_norm(x.movedim(1, -1), (2,))),
-            Sample("over time", nn.LayerNorm((8, 4, 5)), refusal="its statistics reach"),
         )
 
 
@@ -69,7 +67,5 @@ class GroupNorm(Operation):
         return (
             Sample("frames in the batch", lambda x: F.group_norm(x.transpose(1, 2).flatten(0, 1), 2)),
             Sample("instances of frames", lambda x: F.instance_norm(x.transpose(1, 2).flatten(0, 1))),
-            Sample("over time", nn.GroupNorm(1, 2), refusal="its statistics reach"),
-            Sample("instances over time", nn.InstanceNorm3d(2), refusal="its statistics reach"),
             Sample("instances, fixed", nn.InstanceNorm3d(2, track_running_stats=True)),
         )

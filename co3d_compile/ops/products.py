@@ -15,7 +15,7 @@ from co3d_compile.ops.operation import Call, Facts, Operation, Refused, Sample
 
 MIXING = Refused(
     "it is a product over time of two things made from the video, so every frame of the clip meets every other",
-    "attention over time needs the whole clip; restrict it to each frame, or pool over time before it",
+    'attention over time needs the whole clip; a policy of "frame" or "window" for it, or a pool over time before it',
 )
 
 

@@ -14,6 +14,7 @@ from co3d_compile.ops.convolution import Convolution
 from co3d_compile.ops.factories import Filled
 from co3d_compile.ops.installed import installed_points, installed_rule, package_of
 from co3d_compile.ops.joining import Cat, Stack
+from co3d_compile.ops.mixing import Mixing
 from co3d_compile.ops.normalization import BatchNorm, GroupNorm, LayerNorm
 from co3d_compile.ops.operation import Operation
 from co3d_compile.ops.own import require_rule, rule_name
@@ -74,6 +75,7 @@ RULES: tuple[Operation, ...] = (
     Cell(),
     RecurrentLayer(),
     Recurrence(lambda target: _built_in_rule(target)),  # noqa: PLW0108
+    Mixing(),
 )
 
 POINTWISE = Pointwise()

@@ -46,7 +46,7 @@ class Window(Operation):
     def run(self, arguments: Mapping[str, Any], block: Block) -> list[Tensor]:
         body = Body.from_text(arguments["body"])
         boundaries = [
-            _written_out(tensor, layout, block.batch)
+            written_out(tensor, layout, block.batch)
             for tensor, layout in zip(arguments["boundaries"], block.operands, strict=True)
         ]
         constants = arguments["constants"]
@@ -71,12 +71,15 @@ class Window(Operation):
         )
 
 
-def rows_of(boundaries: Sequence[Tensor], block: Block) -> Iterator[list[Tensor]]:
-    """The operands of one stream at a time, for a body that holds the sizes of a clip of one."""
+def rows_of(boundaries: Sequence[Tensor], block: Block, width: int | None = None) -> Iterator[list[Tensor]]:
+    """The operands of one stream at a time, for a body that holds the sizes of a clip of one.
+
+    Args:
+        width: elements along time; None: the clip's.
+    """
+    layouts = [layout if width is None else layout.with_time(width) for layout in block.operands]
     for row in range(block.batch):
-        yield [
-            _row(tensor, layout, row, block.batch) for tensor, layout in zip(boundaries, block.operands, strict=True)
-        ]
+        yield [_row(tensor, layout, row, block.batch) for tensor, layout in zip(boundaries, layouts, strict=True)]
 
 
 def body_macs(body: Body, inputs: Sequence[Facts]) -> int:
@@ -125,8 +128,8 @@ def _fixed_batch(answers: Sequence[Layout]) -> str:
     return f"it runs on whole windows, with the sizes of a clip of batch {batch}" if batch > 1 else ""
 
 
-def _written_out(tensor: Tensor, layout: Layout, batch: int) -> Tensor:
-    """As the clip had it: at full size, and in the memory order of its axes."""
+def written_out(tensor: Tensor, layout: Layout, batch: int) -> Tensor:
+    """As a clip has it: at full size, and in the memory order of its axes."""
     count = 1 if layout.time_dim is None else layout.time
     return tensor.expand(layout.solid().running_shape(count, batch)).contiguous()
 

@@ -81,7 +81,7 @@ def _totals(plan: Plan, weights: tuple[Tensor, ...], formulas: Formulas) -> Tota
         state_bytes=sum(_state_bytes(value) for value in plan.values.values()),
         parameters=sum(weight.numel() for weight in weights),
         weight_bytes=sum(weight.numel() * weight.element_size() for weight in weights),
-        gates=sum(node.way is Way.GATE for node in plan.nodes),
+        gates=sum(node.way in (Way.GATE, Way.MIXING) for node in plan.nodes),
         formulas=formulas.of_totals(),
     )
 

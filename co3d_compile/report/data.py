@@ -39,6 +39,18 @@ class OutputFormulas:
 
 
 @dataclass(frozen=True)
+class Deviation:
+    """How far a stream's answers for a random clip are from the original's, relative to these.
+
+    Attributes:
+        largest, median: over the elements of the clip.
+    """
+
+    largest: float
+    median: float
+
+
+@dataclass(frozen=True)
 class OutputReport:
     """One output tensor.
 
@@ -54,6 +66,7 @@ class OutputReport:
         receptive_field: frames that one element depends on; of what is carried, the frames that enter at each step.
         steady_tick: the tick of the first element that has seen no padding.
         padding: aggregated temporal padding, in frames: how far the first element reaches back before the video.
+        deviation: of an approximate output, once it has been measured.
     """
 
     name: str
@@ -68,6 +81,7 @@ class OutputReport:
     padding: int
     formulas: OutputFormulas
     carried: tuple[str, ...] = ()
+    deviation: Deviation | None = None
 
     @property
     def exact(self) -> bool:
@@ -227,6 +241,7 @@ def _output(data: Mapping[str, Any]) -> OutputReport:
     nested = {
         "approximations": tuple(Approximation(**entry) for entry in data["approximations"]),
         "formulas": OutputFormulas(**data["formulas"]),
+        "deviation": None if data["deviation"] is None else Deviation(**data["deviation"]),
     }
     return OutputReport(**_frozen(data) | nested)
 

@@ -66,6 +66,11 @@ def _approximations(output: OutputReport) -> Iterator[RenderableType]:
         for entry in output.approximations:
             if entry.reason == reason:
                 yield Text(f"  {entry.path}", overflow="fold")
+    if output.deviation is not None:
+        yield Text(
+            f"on a random clip it differs from the original by {output.deviation.largest:.2g} of the original at most, "
+            f"by {output.deviation.median:.2g} in the median"
+        )
 
 
 def _last_resort(part: LastResortReport) -> RenderableType:

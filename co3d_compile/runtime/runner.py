@@ -73,7 +73,7 @@ class NodeRunner:
             for name, elements, read in zip(self.node.reads, taps, self.node.taps, strict=True)
             if (operand := self._operand(elements, read, self.operand_layouts[name], batch, like)) is not None
         }
-        reaches = self.node.way in (Way.WINDOW, Way.COLLAPSE, Way.GATE)
+        reaches = self.node.way in (Way.WINDOW, Way.COLLAPSE, Way.GATE, Way.MIXING)
         width = max(how.dilation * (len(taps[0]) - 1) + 1, how.repeats) if reaches else 1
         outputs = self.run(operands, count, width, batch)
         if how.produces is None:

@@ -18,6 +18,7 @@ from co3d_compile.verification.adaptive import adaptive_pools
 from co3d_compile.verification.courses import Course, course_of
 from co3d_compile.verification.gates import GatedJoins, replacements_of
 from co3d_compile.verification.matching import Matching
+from co3d_compile.verification.mixtures import Mixtures
 from co3d_compile.verification.recording import Replacement, Watch, put_in_place
 
 Run = Callable[[Sequence[Tensor]], list[Tensor]]
@@ -49,6 +50,7 @@ class Oracle:
         self._run = run
         self._current: dict[str, Tensor] = {}
         self.gates = GatedJoins(plan, program, self._current.__getitem__)
+        self.mixtures = Mixtures(plan, program, self._current.__getitem__)
         self._anchors = self._neighbour_readers()
 
     def record(self, video: Sequence[Tensor]) -> Record:
@@ -87,6 +89,7 @@ class Oracle:
     def _replacements(self) -> dict[int, Replacement]:
         return {
             **replacements_of(self.gates, self._matching.calls),
+            **self.mixtures.replacements(self._matching.calls),
             **adaptive_pools(self._plan, self._matching.calls),
         }
 
@@ -188,11 +191,11 @@ class Oracle:
 
     def _neighbour_readers(self) -> set[str]:
         """Convolutions, pools and what else reads neighbours in time, what is carried on, and the joins of gates."""
-        readers = {one.name for one in self._plan.nodes if one.way in (Way.WINDOW, Way.REINDEX) or _convolves(one)}
+        ways = (Way.WINDOW, Way.REINDEX, Way.MIXING)
+        readers = {one.name for one in self._plan.nodes if one.way in ways or _convolves(one)}
         readers |= carried_values(self._plan)
-        with_time = {
-            name for name in readers if name in self._plan.values and self._plan.values[name].has_time
-        } - self.gates.behind
+        with_time = {name for name in readers & self._plan.values.keys() if self._plan.values[name].has_time}
+        with_time -= self.gates.behind
         return (with_time | {node.name for node in self.gates.joins}) & self._matching.calls.keys()
 
     def _named_calls(self, *, with_time: bool = True) -> dict[int, list[str]]:

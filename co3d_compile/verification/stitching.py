@@ -70,6 +70,11 @@ def stitch(plan: Plan, oracle: Oracle, record: Record, windows: Windows) -> froz
             continue
         if not unknown.isdisjoint(node.reads):
             unknown.update(node.outputs)
+        elif node.way is Way.MIXING:
+            if all(read in record.tensors for read in oracle.mixtures.sources(node)):
+                record.tensors[name] = oracle.mixtures.result(node, record.tensors)
+            else:
+                unknown.update(node.outputs)
         elif name not in oracle.gates.behind and _reads_beyond(plan, node, windows):
             found = _elements(plan, oracle, record, windows, node) if name in oracle.replaceable else {}
             count = plan.length(name, windows.frames)

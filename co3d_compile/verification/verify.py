@@ -121,7 +121,7 @@ class _Trial:
 
     @property
     def remark(self) -> str:
-        return GATED if self.oracle.gates.joins else ""
+        return GATED if self.oracle.gates.joins or self.oracle.mixtures.ends else ""
 
     def number(self, name: str, n: int) -> int:
         """The stream's number of the original's element n."""

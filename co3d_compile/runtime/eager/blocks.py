@@ -21,7 +21,7 @@ from co3d_compile.runtime.elements import filled_elements, joined_elements, part
 from co3d_compile.runtime.runner import Lookup, NodeRunner
 from co3d_compile.runtime.state import Element, Emitted, State
 
-ONE_BY_ONE = (Way.COLLAPSE, Way.GATE, Way.RECURRENT)
+ONE_BY_ONE = (Way.COLLAPSE, Way.GATE, Way.MIXING, Way.RECURRENT)
 
 
 @dataclass(frozen=True)

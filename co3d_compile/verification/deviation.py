@@ -1,0 +1,67 @@
+"""How far an approximate network is from its original, on a clip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from co3d_compile.capture.export import evaluating, quiet
+from co3d_compile.plan.plan import Plan, Value
+from co3d_compile.report.data import Deviation
+from co3d_compile.runtime.module import StreamingModule
+from co3d_compile.verification.comparing import stream_elements
+from co3d_compile.verification.oracle import elements_of
+from co3d_compile.verification.verify import Original
+from co3d_compile.verification.video import wandering_video
+
+
+def measure_deviation(network: StreamingModule, model: Original, *, seed: int = 0) -> tuple[Deviation, ...]:
+    """Per output: what the stream gives for a random clip, from its first frame through flush, beside the original.
+
+    The policies matter, and nothing else: what is exact gives on a whole clip what the original gives.
+    """
+    plan = network.plan
+    ticks = max(one.clip_ticks for one in plan.inputs)
+    device = next(iter(network.weights.state_dict().values()), torch.empty(())).device
+    video = wandering_video(plan, ticks, seed, device)
+    with quiet():
+        wanted = _answers(plan, model, video)
+        streamed = stream_elements(network, video, ticks)
+    return tuple(
+        _deviation(plan.values[output.value], one, streamed[output.value])
+        for output, one in zip(plan.outputs, wanted, strict=True)
+    )
+
+
+def _answers(plan: Plan, model: Original, video: Sequence[Tensor]) -> list[Tensor]:
+    taken = [
+        tensor[(slice(None),) * one.time_axis + (slice(None, None, one.grid),)].clone()
+        for one, tensor in zip(plan.inputs, video, strict=True)
+    ]
+    arguments, _ = plan.in_structure.filled(taken)
+    if not isinstance(model, nn.Module):
+        return _tensors(model.module()(*arguments))
+    with evaluating(model):
+        return _tensors(model(*arguments))
+
+
+def _tensors(result: object) -> list[Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
+
+
+def _deviation(value: Value, wanted: Tensor, streamed: Mapping[int, Tensor]) -> Deviation:
+    elements = elements_of(wanted, value.layout) if value.has_time else [wanted]
+    grid = 1 if value.timing is None else value.timing.grid
+    found = [_relative(element, streamed[n * grid]) for n, element in enumerate(elements) if n * grid in streamed]
+    return Deviation(max(found, default=0.0), median(found) if found else 0.0)
+
+
+def _relative(wanted: Tensor, made: Tensor) -> float:
+    """The length of the difference over that of the original's element."""
+    apart: float = (made.double() - wanted.double()).norm().item()
+    size: float = wanted.double().norm().item()
+    return apart / max(size, torch.finfo(torch.float32).tiny)
