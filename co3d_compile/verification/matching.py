@@ -24,11 +24,18 @@ class Matching:
         operators: the original's operator calls on a clip.
         literals: their arguments without tensors.
         calls: node name to the number of its call.
+        views: calls that give a part of other memory: put another tensor there, and a later write goes astray.
     """
 
     operators: list[str]
     literals: list[tuple[Any, ...]]
     calls: dict[str, int]
+    views: frozenset[int]
+
+    @property
+    def replaceable(self) -> frozenset[str]:
+        """Nodes whose call's result can be put in the place of the model's own."""
+        return frozenset(name for name, call in self.calls.items() if call not in self.views)
 
 
 def match_calls(program: Program, run: Callable[[Sequence[Tensor]], Any], clip: Sequence[Tensor]) -> Matching:
@@ -57,7 +64,7 @@ def match_calls(program: Program, run: Callable[[Sequence[Tensor]], Any], clip: 
         if found is not None:
             calls[name] = found
             last = max(last, found)
-    return Matching(watch.operators, watch.literals, calls)
+    return Matching(watch.operators, watch.literals, calls, frozenset(watch.views))
 
 
 def _nearest(places: Sequence[int], last: int, of_same_operator: Sequence[int]) -> int | None:

@@ -31,10 +31,12 @@ class Record:
 
     Attributes:
         stopped: why the original stopped before its end, or empty.
+        stitched: what was put together from windows.
     """
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     stopped: str = ""
+    stitched: set[str] = field(default_factory=set)
 
 
 class Oracle:
@@ -121,10 +123,14 @@ class Oracle:
                 grown.update(node.outputs)
         return grown
 
+    def replaces(self, name: str) -> bool:
+        """What is on record of this value takes its place in windows."""
+        return name in self._anchors
+
     @property
     def replaceable(self) -> Collection[str]:
-        """Nodes whose call in the original is known."""
-        return self._matching.calls.keys()
+        """Nodes whose call in the original is known, and makes a tensor of its own."""
+        return self._matching.replaceable
 
     def windows(
         self,
@@ -158,7 +164,7 @@ class Oracle:
                 made[name] = result.detach().clone()
 
         replacements: dict[int, Replacement] = {}
-        for name in self._anchors & record.tensors.keys():
+        for name in (self._anchors | record.stitched) & record.tensors.keys():
             replacements[self._matching.calls[name]] = self._slice(record.tensors[name], name, first_tick, ticks)
         with Watch(note, replacements, self._matching.operators if longer else None):
             outputs = self._run(clip)
@@ -196,7 +202,7 @@ class Oracle:
         readers |= carried_values(self._plan)
         with_time = {name for name in readers & self._plan.values.keys() if self._plan.values[name].has_time}
         with_time -= self.gates.behind
-        return (with_time | {node.name for node in self.gates.joins}) & self._matching.calls.keys()
+        return (with_time | {node.name for node in self.gates.joins}) & self._matching.replaceable
 
     def _named_calls(self, *, with_time: bool = True) -> dict[int, list[str]]:
         named: dict[int, list[str]] = {}

@@ -24,6 +24,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     Attributes:
         operators: names of the operators called, in order.
         literals: of each call, its arguments without tensors.
+        views: numbers of the calls that give a part of other memory, which the model may go on to write to.
     """
 
     def __init__(
@@ -39,10 +40,13 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._astray = False
         self.operators: list[str] = []
         self.literals: list[tuple[Any, ...]] = []
+        self.views: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         number, name = len(self.operators), str(func)
         self.operators.append(name)
+        if is_view(func):
+            self.views.add(number)
         self.literals.append(tuple(value for value in args if not _holds_tensors(value)))
         if self._expected is not None and (number >= len(self._expected) or self._expected[number] != name):
             self._astray = True

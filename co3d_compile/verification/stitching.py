@@ -8,14 +8,14 @@ the windows in which the next such operation is asked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from co3d_compile.ops.flow import Taps, Way
 from co3d_compile.plan.plan import Plan, PlanNode, timing_of
-from co3d_compile.runtime.elements import block_length, joined_elements, part_of_block
+from co3d_compile.runtime.elements import joined_elements, part_of_block
 from co3d_compile.verification.oracle import Oracle, Record
 
 
@@ -58,74 +58,125 @@ def reliable(plan: Plan, record: Record, frames: int) -> Record:
 
 
 def stitch(plan: Plan, oracle: Oracle, record: Record, windows: Windows) -> frozenset[str]:
-    """Add to the record what reads neighbours and is not on it (native rates).
+    """Add to the record what a window by itself does not give as the video does (native rates).
 
     Returns:
-        The values whose elements on the whole video stay unknown: those that could not be found, and what reads them.
+        The values whose elements stay unknown: those that could not be found, and what reads them.
     """
-    unknown: set[str] = set()
+    known = _Known(plan, oracle, record, windows)
     for node in plan.nodes:
+        known.follow(node)
+    return frozenset(known.unknown)
+
+
+class _Known:
+    """Per value and window, the elements that the window gives as the whole video does.
+
+    What reads neighbours knows fewer than its window holds. If its call in the original is known, its elements are put
+    together from all windows, and from then on replaced there; else, what reads it knows as few.
+    """
+
+    def __init__(self, plan: Plan, oracle: Oracle, record: Record, windows: Windows) -> None:
+        self._plan = plan
+        self._oracle = oracle
+        self._record = record
+        self._windows = windows
+        self._ranges: dict[tuple[str, int], range] = {}
+        self.unknown: set[str] = set()
+
+    def follow(self, node: PlanNode) -> None:
         name = node.outputs[0]
-        if name in record.tensors:
-            continue
-        if not unknown.isdisjoint(node.reads):
-            unknown.update(node.outputs)
-        elif node.way is Way.MIXING:
-            if all(read in record.tensors for read in oracle.mixtures.sources(node)):
-                record.tensors[name] = oracle.mixtures.result(node, record.tensors)
-            else:
-                unknown.update(node.outputs)
-        elif name not in oracle.gates.behind and _reads_beyond(plan, node, windows):
-            found = _elements(plan, oracle, record, windows, node) if name in oracle.replaceable else {}
-            count = plan.length(name, windows.frames)
-            if len(found) < count or not windows.reach_the_end:
-                unknown.update(node.outputs)
-            elif count:
-                layout = plan.values[name].layout
-                record.tensors[name] = joined_elements([found[n] for n in range(count)], layout, layout.batch)
-    return frozenset(unknown)
+        if not self._follows(node):
+            return
+        if node.way is Way.MIXING:
+            self._mix(node)
+        elif not self.unknown.isdisjoint(node.reads) or (not self._has_time(node) and not self._reads_whole(node)):
+            self.unknown.update(node.outputs)
+        elif self._has_time(node):
+            ranges = {start: self._range(node, start) for start in self._windows.starts}
+            if any(ranges[start] != self._window(name, start) for start in ranges) and not self._put_together(
+                node, ranges
+            ):
+                self._ranges |= {(output, start): ranges[start] for output in node.outputs for start in ranges}
+                if name not in self._record.tensors:
+                    self.unknown.update({name} & {output.value for output in self._plan.outputs})
 
+    def _follows(self, node: PlanNode) -> bool:
+        """It is not replaced in the windows anyway, and no other comparison takes care of it."""
+        name = node.outputs[0]
+        replaced = name in self._record.tensors and self._oracle.replaces(name)
+        return not replaced and node.way is not Way.RECURRENT and name not in self._oracle.gates.behind
 
-def _reads_beyond(plan: Plan, node: PlanNode, windows: Windows) -> bool:
-    """What it gives in a window differs from what it gives in the video: it reads padding at the window's ends."""
-    if node.way not in (Way.WINDOW, Way.REINDEX) or not plan.values[node.outputs[0]].has_time:
-        return False
-    last = plan.timing(node.outputs[0]).count(windows.ticks) - 1
-    return any(
-        taps.first(0) < begin or taps.index.last(last) >= end
-        for taps, begin, end in _windows_read(plan, node, windows, 0)
-    )
+    def _mix(self, node: PlanNode) -> None:
+        mixtures, tensors = self._oracle.mixtures, self._record.tensors
+        if all(read in tensors for read in mixtures.sources(node)):
+            tensors[node.outputs[0]] = mixtures.result(node, tensors)
+        else:
+            self.unknown.update(node.outputs)
 
+    def _put_together(self, node: PlanNode, ranges: Mapping[int, range]) -> bool:
+        """Put the elements on the record, each from a window that knows it, and replace them in windows."""
+        name = node.outputs[0]
+        count = self._plan.length(name, self._windows.frames)
+        if name not in self._oracle.replaceable or not self._windows.reach_the_end:
+            return False
+        if name in self._record.tensors:
+            self._record.stitched.add(name)
+            return True
+        layout = self._plan.values[name].layout
+        found: dict[int, Tensor] = {}
+        for start, numbers in ranges.items():
+            made = self._made(name, start)
+            if made is None:
+                return False
+            first = self._window(name, start).start
+            for n in numbers:
+                found.setdefault(n, part_of_block(made, layout, layout.batch, n - first, 1).clone())
+        if not count or len(found) < count:
+            return False
+        self._record.tensors[name] = joined_elements([found[n] for n in range(count)], layout, layout.batch)
+        self._record.stitched.add(name)
+        return True
 
-def _elements(plan: Plan, oracle: Oracle, record: Record, windows: Windows, node: PlanNode) -> Mapping[int, Tensor]:
-    name = node.outputs[0]
-    layout = plan.values[name].layout
-    found: dict[int, Tensor] = {}
-    for start in windows.starts:
-        made = oracle.windows(record, windows.clip(start), start, windows.ticks, also={name}).get(name)
-        if made is None:
-            return {}
-        first = int(start / plan.timing(name).pace)
-        for place in _true_places(plan, node, windows, start, block_length(made, layout, layout.batch)):
-            found.setdefault(first + place, part_of_block(made, layout, layout.batch, place, 1).clone())
-    return found
+    def _made(self, name: str, start: int) -> Tensor | None:
+        clip = self._windows.clip(start)
+        return self._oracle.windows(self._record, clip, start, self._windows.ticks, also={name}).get(name)
 
+    def _range(self, node: PlanNode, start: int) -> range:
+        """The elements of a window that read known ones alone, and nothing beyond it but the video's own ends."""
+        known = [
+            n
+            for n in self._window(node.outputs[0], start)
+            if all(self._reads_known(name, taps, n, start) for name, taps in zip(node.reads, node.taps, strict=True))
+        ]
+        return range(known[0], known[-1] + 1) if known else range(0)
 
-def _true_places(plan: Plan, node: PlanNode, windows: Windows, start: int, count: int) -> Iterator[int]:
-    """Places in a window whose elements read nothing beyond it, but for the video's own ends."""
-    first = int(start / plan.timing(node.outputs[0]).pace)
-    is_first, is_last = start == 0, start + windows.ticks == windows.frames
-    for place in range(count):
-        if all(
-            (is_first or taps.first(first + place) >= begin) and (is_last or taps.index.last(first + place) < end)
-            for taps, begin, end in _windows_read(plan, node, windows, start)
-        ):
-            yield place
+    def _reads_known(self, name: str, taps: Taps, n: int, start: int) -> bool:
+        if not self._plan.values[name].has_time:
+            return True
+        there, known = self._window(name, start), self._known(name, start)
+        at_start = start == 0 and known.start == there.start
+        at_end = start + self._windows.ticks == self._windows.frames and known.stop == there.stop
+        return (
+            bool(known) and (at_start or taps.first(n) >= known.start) and (at_end or taps.index.last(n) < known.stop)
+        )
 
+    def _reads_whole(self, node: PlanNode) -> bool:
+        return all(
+            self._known(name, start) == self._window(name, start)
+            for name in node.reads
+            for start in self._windows.starts
+            if self._plan.values[name].has_time
+        )
 
-def _windows_read(plan: Plan, node: PlanNode, windows: Windows, start: int) -> Iterator[tuple[Taps, int, int]]:
-    """How a node reads each of its operands, and which elements of it a window holds."""
-    for name, taps in zip(node.reads, node.taps, strict=True):
-        timing = plan.timing(name)
-        begin = int(start / timing.pace)
-        yield taps, begin, begin + timing.count(windows.ticks)
+    def _known(self, name: str, start: int) -> range:
+        return self._ranges.get((name, start), self._window(name, start))
+
+    def _window(self, name: str, start: int) -> range:
+        """The elements of a value that a window holds."""
+        timing = self._plan.timing(name)
+        first = int(start / timing.pace)
+        return range(first, first + timing.count(self._windows.ticks))
+
+    def _has_time(self, node: PlanNode) -> bool:
+        return self._plan.values[node.outputs[0]].has_time
