@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 import co3d_compile
 from co3d_compile.errors import UnsupportedError
@@ -206,14 +206,6 @@ def test_frames_multiplied_with_zero_are_zero(function: Callable[[Tensor], Tenso
     torch.testing.assert_close(co3d_compile.compile(model, CLIP)(video), model(video))
 
 
-def test_learned_frames_stand_before_and_after() -> None:
-    frames = nn.Parameter(torch.randn(1, 3, 3, 3, 4))
-    model = Function(lambda x, p: torch.cat([p[:, :, :2], x, p[:, :, 2:].expand(-1, -1, 2, -1, -1)], 2))
-    model.names, model.frames = ("frames",), frames
-
-    check_law(model, CLIP, lengths=(5, 8, 13), least_delay=False)
-
-
 REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "by linspace": (
         lambda x: x[:, :, torch.linspace(0, 7, 4).long()],
@@ -230,6 +222,10 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
         "brings the last frames of the clip to its start",
     ),
     "weights of frames": (lambda x: x * ramp(1, 2, 3, 4, 5, 6, 7, 8), "an operand of 8 fixed values"),
+    "a token": (
+        lambda x: torch.cat([torch.arange(12.0).view(1, 1, 1, 3, 4).expand(1, 3, 1, 3, 4), x], 2),
+        "a learned one",
+    ),
     "flipped": (lambda x: x.flip(2), "begins with the last frame of the clip"),
     "first frames of another": (lambda x: torch.cat([x[:, :, :1] * 2, x], 2), "takes frames by their place"),
 }

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from co3d_compile.clock.timing import pad_map
 from co3d_compile.layout import Dim, Layout, Mark
 from co3d_compile.ops.broadcast import joined
-from co3d_compile.ops.constants import is_even
+from co3d_compile.ops.constants import single_value
 from co3d_compile.ops.flow import Absent, Flow, Taps, Way, alone
 from co3d_compile.ops.operation import Block, Call, Facts, Operation, Refused, Sample, canonical_dim
 
@@ -54,14 +54,16 @@ class Cat(Operation):
                 "between constants",
                 lambda x: torch.cat([x.new_zeros(len(x), 3, *x.shape[2:]), x, torch.ones_like(x)], 1),
             ),
-            Sample("a learned frame before", _framed(1, 0)),
-            Sample("a learned frame after", _framed(0, 1)),
+            Sample("zeros before", lambda x: torch.cat([x.new_zeros(len(x), 2, 2, 4, 5), x], 2)),
+            Sample("ones after", lambda x: torch.cat([x, torch.ones_like(x[:, :, :1])], 2)),
+            Sample("a learned frame before", _framed(1, 0), refusal="of a learned one, or one of several values"),
+            Sample("a learned frame after", _framed(0, 1), refusal="of a learned one, or one of several values"),
             Sample("over time", lambda x: torch.cat([x, x], 2), refusal="one stream begins where another ends"),
             Sample("over the batch", lambda x: torch.cat([x, x], 0), refusal="tensors are joined along the batch"),
             Sample(
                 "what differs from frame to frame",
                 lambda x: torch.cat([x, torch.arange(17.0).reshape(1, 1, -1, 1, 1).expand(x.shape[0], 2, -1, 4, 5)], 2),
-                refusal="17 frames that differ",
+                refusal="17 frames of a learned one",
             ),
         )
 
@@ -78,10 +80,11 @@ def _over_time(call: Call, operands: list[Facts], dim: int) -> Flow:
         raise Refused(f"{len(operands) - 1} constants are joined to the frames", "join one at a time")
     constant = operands[1 - places[0]]
     count = constant.layout.shape[dim]
-    if count > 1 and not is_even(constant, dim):
+    if single_value(constant) is None:
+        # a class token, say: were it taken for padding, only the first window would hold it
         raise Refused(
-            f"{count} frames that differ from one another are joined to the frames of the video",
-            "join them one at a time",
+            f"{count} frames of a learned one, or one of several values, are joined to those of each clip",
+            "pad with one number, or join them behind what is to be streamed",
         )
     layout = joined([Facts(_with_dim(f.layout, dim, ()), f.dtype, f.timing) for f in operands], call.sizes)
     layout = _with_dim(layout, dim, (Mark.TIME,)).with_time(call.shapes[0][dim])
