@@ -78,7 +78,11 @@ def _carry(graph: fx.Graph, node: fx.Node) -> None:
     dtype = dtypes_of(value)[0]
     if statistic not in ORDERED and not dtype.is_floating_point:
         raise Refused(f"it cannot be carried on: a mean over the video of {dtype} is rounded", HINT)
-    more = (_frame_means(graph, node), _correction(node)) if statistic in ("var", "std") else ()
+    more = (
+        (_frame_means(graph, node), variance_factor(node, values_per_result(node)))
+        if statistic in ("var", "std")
+        else ()
+    )
     last = more[0] if more and more[0] is not bound_arguments(node)["self"] else value
     operation = overload(f"co3d_compile.{statistic}_so_far.default")
     with graph.inserting_after(last):
@@ -113,12 +117,16 @@ def _frame_means(graph: fx.Graph, node: fx.Node) -> fx.Node:
     return described(means, path_of(node))
 
 
-def _correction(node: fx.Node) -> float:
-    """From the mean square deviation in a clip to its variance."""
+def values_per_result(node: fx.Node) -> float:
+    """How many values of a clip a reduction makes one of."""
+    return prod(shapes_of(bound_arguments(node)["self"])[0]) / prod(shapes_of(node)[0])
+
+
+def variance_factor(node: fx.Node, count: float) -> float:
+    """From the mean square deviation of so many values to what the call takes for their variance."""
     given = bound_arguments(node)
     taken = given["correction"] if "correction" in given else int(given["unbiased"])
     correction = 1.0 if taken is None else float(taken)
-    count = prod(shapes_of(given["self"])[0]) / prod(shapes_of(node)[0])
     return count / (count - correction) if count > correction else float("inf")
 
 
@@ -171,7 +179,9 @@ def _parts(name: str, given: Mapping[str, Any]) -> Sequence[Any]:
             return source, weight, bias, 1, shape[1]
         case "batch_norm":
             if facts_of(source).layout.batch > 1:
-                raise Refused("it cannot be carried on: its statistics are of all streams together", "a clip of batch 1")
+                raise Refused(
+                    "it cannot be carried on: its statistics are of all streams together", "a clip of batch 1"
+                )
             return source, weight, bias, 1, shape[1]
         case "layer_norm":
             if weight is not None or bias is not None:

@@ -130,7 +130,9 @@ def _exact_joins(program: Program, gates: Mapping[str, Gate]) -> dict[fx.Node, R
         return {}
     annotate_time(program, Choices())
     return {
-        join: Refused("it needs a statistic of the whole clip, and is to be exact", 'policy "frame", "window" or "cumulative"')
+        join: Refused(
+            "it needs a statistic of the whole clip, and is to be exact", 'policy "frame", "window" or "cumulative"'
+        )
         for join, found in gated_joins(program).items()
         if any(node.name in exact for node in found)
     }

@@ -225,7 +225,9 @@ def _approximation(node: fx.Node) -> Approximation:
 
 def _is_cumulative(node: fx.Node) -> bool:
     readers = [user for one in (node, *node.users) if one is node or is_getitem(one) for user in one.users]
-    gates = any(user.op == "call_function" and not is_getitem(user) and target_name(user) in TARGETS for user in readers)
+    gates = any(
+        user.op == "call_function" and not is_getitem(user) and target_name(user) in TARGETS for user in readers
+    )
     return gates or target_name(node) == NORMED
 
 

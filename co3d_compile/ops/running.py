@@ -22,8 +22,9 @@ for _variant in ("var", "std"):
     _LIBRARY.define(  # type: ignore[no-untyped-call]
         f"{_variant}_so_far(Tensor self, Tensor frames, float correction) -> Tensor[]"
     )
-"""``self`` is the statistic of one frame (of a clip that stands still), ``frames`` the frame's mean, ``correction`` the
-factor from a clip's mean square deviation to its variance. The first result is the statistic, the others are carried."""
+"""self: the statistic of one frame, as of a clip that stands still. frames: the frame's mean. correction: the factor
+from a clip's mean square deviation to its variance. The first result is the statistic, any others are carried.
+"""
 
 State = Sequence[Tensor | None]
 """What the run before carried; None, all of it, at the start."""
@@ -140,7 +141,13 @@ def towards(mean: Tensor | None, value: Tensor, count: Tensor) -> Tensor:
 def moments_after(
     carried: State, mean: Tensor, spread: Tensor, correction: float = 1.0
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean and variance of all frames, and their count, from those before and the frame's own (Chan, Golub, LeVeque)."""
+    """Mean and variance of all frames, and their count (Chan, Golub and LeVeque 1983).
+
+    Args:
+        carried: the same of the frames before.
+        mean: of the frame, as is ``spread``.
+        correction: by which the variances differ from mean square deviations.
+    """
     before, spread_before, counted = carried
     count = next_count(mean, counted)
     if before is None or spread_before is None:

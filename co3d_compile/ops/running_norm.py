@@ -33,7 +33,9 @@ def grouped(value: Tensor, kept: int, groups: int) -> Tensor:
 
 def _moments(value: Tensor, kept: int, groups: int) -> list[Tensor]:
     rows = wide(grouped(value, kept, groups))
-    return list(moments_after((None, None, None), rows.mean(-1, keepdim=True), rows.var(-1, correction=0, keepdim=True)))
+    return list(
+        moments_after((None, None, None), rows.mean(-1, keepdim=True), rows.var(-1, correction=0, keepdim=True))
+    )
 
 
 def _normed(
