@@ -57,7 +57,9 @@ def compile(
             original on windows that start at every frame (``dense``).
         start: what stands before the first frame: the original's padding (``zeros``), nothing, so that outputs that
             have seen padding are held back (``valid``), or a still video of the first frame (``replicate``).
-        policy: how gates on the whole clip are made, by pattern of module path: ``frame`` (default) or ``window``.
+        policy: how gates, norms and attention on the whole clip are made, by pattern of module path: from each
+            ``frame`` (gates and norms, unless told otherwise), from a ``window`` of the last ones, ``cumulative`` from
+            all so far, or ``exact`` on whole windows (docs/policies.md).
         strict: refuse every approximation.
         time_axis: the axis of time, for each input or for all. None: 5-D inputs are ``(N, C, T, H, W)``, or where that
             cannot be streamed ``(N, T, ...)``; for others the one axis at which the network streams.

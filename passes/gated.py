@@ -9,7 +9,8 @@ from torch import fx
 from co3d_compile.layout import Layout, Mark
 from co3d_compile.ops.flow import Flow
 from co3d_compile.ops.pointwise import is_pointwise
-from co3d_compile.program.program import call_of, is_getitem, shapes_of, target_name
+from co3d_compile.ops.running import TARGETS
+from co3d_compile.program.program import call_of, is_getitem, item_of, shapes_of, target_name
 
 IN_PLACE = ("aten.conv", "aten.batch_norm", "aten.linear")
 
@@ -55,7 +56,7 @@ def _is_join(call: fx.Node, dim: int) -> bool:
 def _leaves(call: fx.Node, dim: int, rank: int) -> bool:
     """The call leaves the dimension of size 1 where it is."""
     (shape, *_) = shapes_of(call)
-    name = "" if is_getitem(call) else target_name(call)
+    name = target_name(item_of(call)[0] if is_getitem(call) else call)
     same = len(shape) == rank and shape[dim] == 1
     moved = name.startswith("aten.linear") and dim == rank - 1
-    return same and not moved and bool(name) and (name.startswith(IN_PLACE) or is_pointwise(name))
+    return same and not moved and (name.startswith(IN_PLACE) or name in TARGETS or is_pointwise(name))

@@ -13,8 +13,8 @@ from co3d_compile.ops.flow import Way
 from co3d_compile.passes.propagation import Choices, Gate, annotate_time
 from co3d_compile.program.program import Program, call_of, facts_of, flow_of, is_getitem, path_of
 
-GatePolicy = Literal["frame", "window", "exact"]
-POLICIES: tuple[str, ...] = ("frame", "window", "exact")
+GatePolicy = Literal["frame", "window", "cumulative", "exact"]
+POLICIES: tuple[str, ...] = ("frame", "window", "cumulative", "exact")
 
 
 def resolve_gates(program: Program, policy: Mapping[str, GatePolicy]) -> dict[str, Gate]:

@@ -11,6 +11,7 @@ from torch import fx
 from co3d_compile.ops.bodies import body_of, read_by, target_in_body
 from co3d_compile.ops.operation import Refused
 from co3d_compile.ops.table import OperationTable
+from co3d_compile.passes.cumulative import carry_gates, carry_region
 from co3d_compile.passes.gates import (
     GatePolicy,
     chosen_policy,
@@ -85,6 +86,7 @@ def settle_time(program: Program, policy: Mapping[str, GatePolicy]) -> dict[str,
 
     Raises:
         InputError: a policy's name is unknown, or its pattern matches nothing.
+        UnsupportedError: what is to be cumulative cannot be carried on.
     """
     places: set[str] = set()
     while True:
@@ -96,6 +98,7 @@ def settle_time(program: Program, policy: Mapping[str, GatePolicy]) -> dict[str,
         refused = annotate_time(program, Choices(gates)) | _exact_joins(program, gates)
         if not refused:
             require_all_used(policy, places)
+            annotate_time(carry_gates(program, gates), Choices(gates))
             return gates
         # whether a tensor has time is asked of the clip, in which a gate has none
         annotate_time(program, Choices())
@@ -111,6 +114,9 @@ def _puts_region(
         if region is not None:
             places.add(region.place)
             chosen = chosen_policy(policy, region.place) or ("frame" if region.is_norm else "exact")
+            if chosen == "cumulative":
+                carry_region(program, region)
+                return True
             if chosen != "exact":
                 put_in_region(program, region, trailing=chosen == "window")
                 return True
@@ -124,7 +130,9 @@ def _exact_joins(program: Program, gates: Mapping[str, Gate]) -> dict[fx.Node, R
         return {}
     annotate_time(program, Choices())
     return {
-        join: Refused("it needs a statistic of the whole clip, and is to be exact", 'policy "frame" or "window"')
+        join: Refused(
+            "it needs a statistic of the whole clip, and is to be exact", 'policy "frame", "window" or "cumulative"'
+        )
         for join, found in gated_joins(program).items()
         if any(node.name in exact for node in found)
     }

@@ -12,6 +12,8 @@ from co3d_compile.layout import Mark
 from co3d_compile.ops.bodies import Body
 from co3d_compile.ops.flow import Flow, Taps, Way, read_back
 from co3d_compile.ops.operation import Facts
+from co3d_compile.ops.running import TARGETS
+from co3d_compile.ops.running_norm import NORMED
 from co3d_compile.ops.table import OperationTable
 from co3d_compile.passes.histories import place_histories
 from co3d_compile.passes.scheduling import common_period, schedule_firings
@@ -190,7 +192,7 @@ def _approximations(output: fx.Node) -> tuple[Approximation, ...]:
 
 def _carried(output: fx.Node) -> tuple[str, ...]:
     """The modules of the recurrences that an output depends on."""
-    return tuple(dict.fromkeys(path_of(node) or node.name for node in _behind(output) if _is_way(node, Way.RECURRENT)))
+    return tuple(dict.fromkeys(path_of(node) or node.name for node in _behind(output) if _carries(node)))
 
 
 def _behind(output: fx.Node) -> list[fx.Node]:
@@ -209,11 +211,24 @@ def _is_way(node: fx.Node, *ways: Way) -> bool:
     return node.op == "call_function" and not is_getitem(node) and flow_of(node).way in ways
 
 
+def _carries(node: fx.Node) -> bool:
+    return _is_way(node, Way.RECURRENT) and bool(flow_of(node).carried)
+
+
 def _approximation(node: fx.Node) -> Approximation:
     taps = flow_of(node).taps
     made = f"the last {taps.count} elements" if taps.count > 1 else "each frame"
+    made = "all elements since the start" if _is_cumulative(node) else made
     what = "a mixture of the whole clip's frames" if "place" in node.meta else "a gate on the whole clip"
     return Approximation(node.meta.get("place") or path_of(node) or node.name, f"{what}, made from {made} instead")
+
+
+def _is_cumulative(node: fx.Node) -> bool:
+    readers = [user for one in (node, *node.users) if one is node or is_getitem(one) for user in one.users]
+    gates = any(
+        user.op == "call_function" and not is_getitem(user) and target_name(user) in TARGETS for user in readers
+    )
+    return gates or target_name(node) == NORMED
 
 
 def _fixed_batch(program: Program) -> str:

@@ -38,7 +38,10 @@ from co3d_compile.program.program import (
 
 @dataclass(frozen=True)
 class Gate:
-    """How a collapse that is broadcast back onto the stream is made: ``frame`` or ``window``, of ``width`` elements."""
+    """How a collapse that is broadcast back onto the stream is made, and how many elements a clip gives it.
+
+    A ``cumulative`` one is made from each frame, and carried on behind it (``passes/cumulative.py``).
+    """
 
     policy: str
     width: int
@@ -242,7 +245,7 @@ def _with_choices(node: fx.Node, flow: Flow, choices: Choices) -> Flow:
     gate = choices.gates.get(node.name)
     if gate is not None:
         layouts = gate_layouts(node, flow)
-        make = frame_gate if gate.policy == "frame" else window_gate
+        make = window_gate if gate.policy == "window" else frame_gate
         return make(flow, layouts, gate.width)
     if flow.taps.count == 1:
         return replace(flow, resizable=False)

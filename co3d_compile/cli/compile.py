@@ -55,7 +55,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--window", type=elements, metavar="W", help="elements that a pool over the whole clip takes in the stream")
     add("--rate", choices=RATES, default="native", help="answers as the strided network gives them, or at every frame")
     add("--start", choices=STARTS, default="zeros", help="what stands before the first frame (default: zeros)")
-    add("--policy", type=policy, action="append", metavar="PATTERN=frame|window", help="how gates are made, by path")
+    add(
+        "--policy",
+        type=policy,
+        action="append",
+        metavar="PATTERN=frame|window|cumulative|exact",
+        help="how gates are made, by path",
+    )
     add("--ops", action="append", metavar="PACKAGE.MODULE:RULE", help=OPS)
     add("--strict", action="store_true", help="refuse whatever is only approximate")
     add(

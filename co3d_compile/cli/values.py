@@ -34,7 +34,7 @@ def clip_of(given: list[list[Shape]]) -> ClipArgument:
 
 
 def policy(text: str) -> tuple[str, GatePolicy]:
-    """``PATTERN=frame`` or ``PATTERN=window``."""
+    """``PATTERN=frame``, with any of the policies."""
     pattern, separator, name = text.rpartition("=")
     if not separator or not pattern or name not in POLICIES:
         raise argparse.ArgumentTypeError(f"{text!r} is not PATTERN={' or PATTERN='.join(POLICIES)}")

@@ -25,6 +25,8 @@ from co3d_compile.ops.products import Linear, MatrixProduct
 from co3d_compile.ops.recurrence import Recurrence
 from co3d_compile.ops.reduction import Reduction
 from co3d_compile.ops.resampling import PixelShuffle, RepeatInterleave, Upsample
+from co3d_compile.ops.running import Running
+from co3d_compile.ops.running_norm import Normed, RunningMoments
 from co3d_compile.ops.scattering import Scatter
 from co3d_compile.ops.shape import BurstView, Expand, Permute, Repeat, Squeeze, Transpose, Unsqueeze, View
 from co3d_compile.ops.slicing import IndexSelect, Select, Slice, Split
@@ -76,6 +78,9 @@ RULES: tuple[Operation, ...] = (
     RecurrentLayer(),
     Recurrence(lambda target: _built_in_rule(target)),  # noqa: PLW0108
     Mixing(),
+    Running(),
+    RunningMoments(),
+    Normed(),
 )
 
 POINTWISE = Pointwise()

@@ -1,4 +1,4 @@
-"""The original with its gates made as the stream makes them: per frame, or from the last frames."""
+"""The original with its gates made as the stream makes them: per frame, from the last frames, or from all so far."""
 
 from __future__ import annotations
 
@@ -11,21 +11,38 @@ from torch.utils import _pytree as pytree
 
 from co3d_compile.layout import Layout
 from co3d_compile.ops.flow import Way
+from co3d_compile.passes.lowering import value_name
 from co3d_compile.plan.plan import Plan, PlanNode
 from co3d_compile.program.interpret import call_node
 from co3d_compile.program.program import Program, with_nodes_replaced
 from co3d_compile.runtime.elements import block_length, joined_elements, part_of_block
 from co3d_compile.verification.recording import put_in_place
+from co3d_compile.verification.so_far import gate_so_far, statistics_so_far
 
 
 @dataclass(frozen=True)
 class Gate:
-    """One collapse that is broadcast back: where it reads, under which policy."""
+    """One collapse that is broadcast back: where it reads, under which policy.
+
+    Attributes:
+        statistic: by which it is carried on since the start; empty if it is not.
+    """
 
     node: fx.Node
     plan: PlanNode
     source: fx.Node
     layout: Layout
+    statistic: str = ""
+
+    def value(self, program: Program, source: Tensor, n: int, batch: int) -> Any:
+        """The gate of element n, by the original's own call."""
+
+        def original(clip: Tensor) -> Any:
+            return call_node(program, self.node, {self.source: clip})
+
+        if self.statistic:
+            return gate_so_far(self.node, self.statistic, original, source, self.layout, batch, n)
+        return original(self.window(source, n, batch))
 
     def window(self, source: Tensor, n: int, batch: int) -> Tensor:
         """What the gate of element n is made from: the clip standing still at n, or the elements up to n."""
@@ -101,17 +118,19 @@ class GatedJoins:
             if wanted not in known:
                 gate = self._gates.get(wanted)
                 if gate is not None:
-                    inputs = {gate.source: gate.window(self._record(gate.source.name), n, batch)}
+                    known[wanted] = gate.value(self._program, self._record(gate.source.name), n, batch)
                 else:
                     inputs = {one: value_of(one) for one in wanted.all_input_nodes if one.op != "get_attr"}
-                known[wanted] = call_node(self._program, wanted, inputs)
+                    known[wanted] = call_node(self._program, wanted, inputs)
             return known[wanted]
 
         return value_of(node)
 
     def _behind_gates(self) -> set[fx.Node]:
         behind: set[fx.Node] = set()
-        for node in self._program.calls:
+        for node in self._program.graph.nodes:
+            if node.op != "call_function":
+                continue
             streams = [one for one in node.all_input_nodes if self._streams(one)]
             if node in self._gates or (streams and all(one in behind for one in streams)):
                 behind.add(node)
@@ -122,7 +141,8 @@ class GatedJoins:
         return any(one in self._behind for one in inputs) and not all(one in self._behind for one in inputs)
 
     def _streams(self, node: fx.Node) -> bool:
-        value = self._plan.values.get(node.name)
+        name = value_name(node)
+        value = self._plan.values.get(name) or self._plan.values.get(f"{name}.0")
         return value is not None and value.timing is not None
 
 
@@ -136,7 +156,8 @@ def _operands(node: fx.Node) -> list[fx.Node]:
 
 def _gate(plan: Plan, node: fx.Node, one: PlanNode) -> Gate:
     source = next(operand for operand in node.all_input_nodes if operand.op != "get_attr")
-    return Gate(node, one, source, plan.values[source.name].layout)
+    statistic = statistics_so_far(plan).get(one.outputs[0], "")
+    return Gate(node, one, source, plan.values[source.name].layout, statistic)
 
 
 def replacements_of(joins: GatedJoins, calls: Mapping[str, int]) -> dict[int, Any]:
