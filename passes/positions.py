@@ -26,6 +26,12 @@ from co3d_compile.program.program import (
 )
 
 JOINS = ("aten.cat.default", "aten.stack.default")
+ADDED = {
+    "aten.scaled_dot_product_attention.default": "attn_mask",
+    "aten.baddbmm.default": "self",
+    "aten.addmm.default": "self",
+}
+"""What is added, element by element, to what a product makes."""
 
 
 def misplaced(
@@ -73,25 +79,29 @@ class _Following:
         layout = self._layout(node)
         if layout is not None:
             self.layouts[node] = layout
-        joins = not is_getitem(node) and (is_pointwise_call(node) or target_name(node) in JOINS)
-        fixed = next((one for one in reads if joins and self._is_position(one, node)), None)
-        placed = next((self.placed[one] for one in reads if one in self.placed), None)
-        if fixed is not None:
-            placed = path_of(fixed) or str(fixed.target if fixed.op == "get_attr" else fixed.name)
+        placed = self._place(node)
         if placed is not None:
             self.placed[node] = placed
-        if not joins or carried is None or placed is None:
+        if not _joined(node) or carried is None or placed is None:
             return None
-        known = any(one in self.carried and one in self.placed for one in reads)
-        return None if known else _refusal(placed, carried)
+        return None if any(one in self.carried and one in self.placed for one in reads) else _refusal(placed, carried)
+
+    def _place(self, node: fx.Node) -> str | None:
+        """What has a value for each position in the clip and goes into a node."""
+        fixed = next((one for one in _joined(node) if self._is_position(one, node)), None)
+        if fixed is not None:
+            return path_of(fixed) or str(fixed.target if fixed.op == "get_attr" else fixed.name)
+        return next((self.placed[one] for one in node.all_input_nodes if one in self.placed), None)
 
     def _layout(self, node: fx.Node) -> Layout | None:
         """Where time is; None where that cannot be told."""
-        if is_getitem(node) or not all(self._is_followed(one) for one in node.all_input_nodes):
+        if not all(self._is_followed(one) for one in node.all_input_nodes):
             return None
         mixes = node in self.refused or any(times_in(self._layout_of(one)) > 1 for one in node.all_input_nodes)
         if not mixes:
             return facts_of(node).layout if node.meta["facts"] else None
+        if is_getitem(node):
+            return None
         arguments = {
             name: with_nodes_replaced(value, lambda one: replace(facts_of(one), layout=self._layout_of(one)))
             for name, value in bound_arguments(node).items()
@@ -103,7 +113,7 @@ class _Following:
         return layout if layout.shape == shapes_of(node)[0] else None
 
     def _is_followed(self, node: fx.Node) -> bool:
-        return node in self.layouts or (node not in self.tail and len(node.meta["facts"]) == 1)
+        return node in self.layouts or (node not in self.tail and bool(node.meta["facts"]))
 
     def _layout_of(self, node: fx.Node) -> Layout:
         return self.layouts.get(node) or facts_of(node).layout
@@ -129,6 +139,16 @@ class _Following:
             return {place - len(shape) for place, size in enumerate(shape) if size % length == 0}
         dims = self._layout_of(stream).dims
         return {place - len(dims) for place, dim in enumerate(dims) if Mark.TIME in dim}
+
+
+def _joined(node: fx.Node) -> list[fx.Node]:
+    """What a call joins with other operands element by element."""
+    if is_getitem(node):
+        return []
+    if is_pointwise_call(node) or target_name(node) in JOINS:
+        return node.all_input_nodes
+    added = bound_arguments(node)[ADDED[target_name(node)]] if target_name(node) in ADDED else None
+    return [added] if isinstance(added, fx.Node) else []
 
 
 def _refusal(placed: str, carried: str) -> Refused:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,17 +37,21 @@ def progression_of(constant: fx.Node) -> Progression | None:
     start, step = float(values[0]), float(values[1] - values[0])
     if not (start.is_integer() and step.is_integer() and step > 0 and abs(start) < len(values) * step):
         return None
-    wanted = start + step * torch.arange(len(values), dtype=torch.float64)
+    wanted = start + step * torch.arange(len(values), dtype=torch.float64, device="cpu")
     return Progression(int(start), int(step)) if torch.equal(values, wanted) else None
 
 
-def follows_from_length(number: float, lengths: set[int]) -> bool:
+def follows_from_length(number: float, lengths: Collection[int]) -> bool:
     """The number may well be one for clips of this length alone: the length, its half, one beside it, one over it."""
     if number in (0, 1, -1):
         return False
-    near = {abs(number), 1 / abs(number)}
-    derived = {one for n in lengths for one in (n - 1, n, n + 1, (n - 1) / 2, n / 2, (n + 1) / 2) if one > 1}
-    return any(abs(one - other) < 1e-6 * other for one in near for other in derived)
+    whole: set[float] = {one for n in lengths for one in (n - 1, n, n + 1)}
+    halves = {one / 2 for one in whole}
+    return _is_near(1 / abs(number), whole) or _is_near(abs(number), whole | halves)
+
+
+def _is_near(number: float, others: set[float]) -> bool:
+    return any(abs(number - other) < 1e-6 * other for other in others if other > 1)
 
 
 def sequence_of(constant: fx.Node) -> tuple[int, Tensor] | None:
