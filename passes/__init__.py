@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from co3d_compile.passes.assembly import assemble_time
+from co3d_compile.passes.counting import count_positions
 from co3d_compile.passes.gates import GatePolicy
 from co3d_compile.passes.idioms import fuse_idioms
 from co3d_compile.passes.last_resort import settle_time, without_assertions
@@ -47,7 +48,7 @@ def compile_program(
         UnsupportedError: operations that cannot be streamed.
         RateError: branches of different strides meet.
     """
-    program = assemble_time(roll_loops(program))
+    program = assemble_time(count_positions(roll_loops(program)))
     gates = settle_time(program, policy or {})
     choices = Choices(gates, window, smallest_window(program), dense)
     program = separate_pools(propagate_time(program, choices))

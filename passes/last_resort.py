@@ -20,6 +20,7 @@ from co3d_compile.passes.gates import (
     require_all_used,
     resolve_gates,
 )
+from co3d_compile.passes.positions import misplaced
 from co3d_compile.passes.propagation import Choices, Gate, annotate_time, raise_refused, refusal_of
 from co3d_compile.passes.regions import is_spread, put_in_region, region_from
 from co3d_compile.plan.operators import may_be_in_body
@@ -61,7 +62,8 @@ def window_tails(program: Program, refused: Mapping[fx.Node, Refused]) -> Progra
     statistics that it shares with a gate.
 
     Raises:
-        UnsupportedError: nothing worth streaming is left, or an output's shape depends on the video's values.
+        UnsupportedError: nothing worth streaming is left, an output's shape depends on the video's values, or positions
+            in the clip meet what is carried since the start of the video.
         RateError: nothing worth streaming is left, and branches never meet.
     """
     behind = _tail(program, refused)
@@ -70,6 +72,9 @@ def window_tails(program: Program, refused: Mapping[fx.Node, Refused]) -> Progra
         raise_refused(refused, NOTHING_LEFT)
     _require_fixed_outputs(program, tail, refused)
     _require_pure(program, tail, refused)
+    met = misplaced(program, tail, refused)
+    if met:
+        raise_refused(met)
     gates = set().union(*gated_joins(program, tail).values())
     for part in _connected(tail):
         roots = {node: one for node, one in refused.items() if node in part and _is_first(node, behind)}

@@ -26,7 +26,6 @@ COMING = {
     "tsm_online": SHIFT,
     "cnn_lstm": RECURRENT,
     "cnn_lstm_last": RECURRENT,
-    "movinet": RECURRENT,
     "rcu": RECURRENT,
 }
 WINDOWED = ("c3d", "nonlocal_i3d", "nonlocal_i3d_frame", "atfr_sgs", "cnn_lstm_last")

@@ -19,6 +19,7 @@ from co3d_compile.capture.export import evaluating, quiet
 from co3d_compile.errors import InputError, VerificationError
 from co3d_compile.ops.flow import Way
 from co3d_compile.passes import rewrite
+from co3d_compile.passes.counting import count_positions
 from co3d_compile.passes.loops import roll_loops
 from co3d_compile.passes.own import ProgramPass, pass_name
 from co3d_compile.passes.readings import read_at
@@ -212,7 +213,7 @@ def _compared(
     plan = network.plan
     program = _traced(network, model, sample)
     program = rewrite(program, passes) if passes else program
-    program = roll_loops(read_at(program, [one.time_axis for one in plan.inputs]))
+    program = count_positions(roll_loops(read_at(program, [one.time_axis for one in plan.inputs])))
     weights = {node.target for node in program.graph.nodes if node.op == "get_attr"}
     if not weights.issuperset(plan.weights) or len(program.output_nodes) != len(plan.outputs):
         raise VerificationError(
