@@ -20,9 +20,9 @@ from co3d_compile.network import Network
 from co3d_compile.ops.operation import Operation
 from co3d_compile.ops.table import table_with
 from co3d_compile.passes import compile_program, rewrite
-from co3d_compile.passes.gates import GatePolicy
 from co3d_compile.passes.own import ProgramPass
-from co3d_compile.passes.readings import plan_as_read
+from co3d_compile.passes.time_axes import plan_as_read
+from co3d_compile.passes.whole_clips.gates import GatePolicy
 from co3d_compile.plan.plan import Plan
 from co3d_compile.runtime.weights import Weights
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from co3d_compile.passes.assembly import assemble_time
-from co3d_compile.passes.counting import count_positions
-from co3d_compile.passes.gates import GatePolicy
+from co3d_compile.passes.assembly.rewriting import assemble_time
 from co3d_compile.passes.idioms import fuse_idioms
-from co3d_compile.passes.last_resort import settle_time, without_assertions
-from co3d_compile.passes.loops import roll_loops
+from co3d_compile.passes.loops.counting import count_positions
+from co3d_compile.passes.loops.recognition import roll_loops
 from co3d_compile.passes.lowering import lower
 from co3d_compile.passes.own import ProgramPass, run_own_passes
 from co3d_compile.passes.propagation import Choices, propagate_time, smallest_window
 from co3d_compile.passes.separation import separate_pools
 from co3d_compile.passes.thinning import thinned_windows
+from co3d_compile.passes.whole_clips.gates import GatePolicy
+from co3d_compile.passes.whole_clips.last_resort import settle_time, without_assertions
 from co3d_compile.plan.plan import Plan
 from co3d_compile.program.program import Program
 

@@ -16,9 +16,9 @@ from co3d_compile.ops.flow import Flow, Way, frame_gate, window_gate
 from co3d_compile.ops.operation import Call, Facts, Operation, Refused
 from co3d_compile.ops.table import OperationTable
 from co3d_compile.passes.bursts import has_unfolded_bursts
-from co3d_compile.passes.gated import gate_layouts
 from co3d_compile.passes.knowledge import known_result, known_tensor
 from co3d_compile.passes.rates import aligned_windows, dense_flow, meet
+from co3d_compile.passes.whole_clips.gate_layouts import gate_layouts
 from co3d_compile.program.program import (
     ClipInput,
     Program,
@@ -40,7 +40,7 @@ from co3d_compile.program.program import (
 class Gate:
     """How a collapse that is broadcast back onto the stream is made, and how many elements a clip gives it.
 
-    A ``cumulative`` one is made from each frame, and carried on behind it (``passes/cumulative.py``).
+    A ``cumulative`` one is made from each frame, and carried on behind it (``passes/whole_clips/cumulative.py``).
     """
 
     policy: str

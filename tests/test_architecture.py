@@ -21,7 +21,7 @@ def floors() -> dict[str, int]:
 
 def modules() -> list[Path]:
     # passes/ is a link, and rglob follows none
-    found = {*PACKAGE.rglob("*.py"), *(PACKAGE / "passes").glob("*.py")}
+    found = {*PACKAGE.rglob("*.py"), *(PACKAGE / "passes").rglob("*.py")}
     return sorted(found - {PACKAGE / "__init__.py"})
 
 

@@ -140,7 +140,7 @@ def test_no_place_to_write_is_found_before_the_work(weights: Path, capsys: pytes
         (["m", "--out", "c", "--start", "ones"], "argument --start: invalid choice: 'ones'"),
         (
             ["m", "--out", "c", "--policy", "se=all"],
-            "argument --policy: 'se=all' is not PATTERN=frame or PATTERN=window",
+            "--policy: 'se=all' is not PATTERN=frame or PATTERN=window",
         ),
         (["m", "--out", "c", "--clip", "1x2,1x2", "--clip", "1x2"], "--clip: either once, with commas"),
         (["m", "--out", "m"], "--out is the model itself"),

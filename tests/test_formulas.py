@@ -11,7 +11,7 @@ from torch import nn
 from co3d_compile.capture.capture import capture
 from co3d_compile.capture.clip import Clip
 from co3d_compile.passes import compile_program, rewrite
-from co3d_compile.passes.readings import read_at
+from co3d_compile.passes.time_axes import read_at
 from co3d_compile.report.build import build_report
 from co3d_compile.report.data import Report
 from co3d_compile.report.symbolic import BATCH, WINDOW, Formulas

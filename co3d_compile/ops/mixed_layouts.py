@@ -1,6 +1,7 @@
 """Where time lies in what mixes the frames of a clip: a product of two streams over time has it twice.
 
-No rule streams such tensors; their layouts only tell where a mixture has one time again (``passes/regions.py``).
+No rule streams such tensors; their layouts only tell where a mixture has one time again
+(``passes/whole_clips/regions.py``).
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ class ClipInput:
 
     Attributes:
         name: the placeholder's.
-        time_axis: the dimension of time, once it is known (``passes/readings.py``).
+        time_axis: the dimension of time, once it is known (``passes/time_axes.py``).
         rate: ticks between two of its frames (a slow pathway takes every rate-th frame).
     """
 

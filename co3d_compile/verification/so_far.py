@@ -11,7 +11,7 @@ from torch import Tensor, fx
 
 from co3d_compile.layout import Layout
 from co3d_compile.ops.running import TARGETS
-from co3d_compile.passes.cumulative import values_per_result, variance_factor
+from co3d_compile.passes.whole_clips.cumulative import values_per_result, variance_factor
 from co3d_compile.plan.plan import Plan
 from co3d_compile.runtime.elements import joined_elements, part_of_block
 

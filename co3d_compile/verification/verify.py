@@ -19,10 +19,10 @@ from co3d_compile.capture.export import evaluating, quiet
 from co3d_compile.errors import InputError, VerificationError
 from co3d_compile.ops.flow import Way
 from co3d_compile.passes import rewrite
-from co3d_compile.passes.counting import count_positions
-from co3d_compile.passes.loops import roll_loops
+from co3d_compile.passes.loops.counting import count_positions
+from co3d_compile.passes.loops.recognition import roll_loops
 from co3d_compile.passes.own import ProgramPass, pass_name
-from co3d_compile.passes.readings import read_at
+from co3d_compile.passes.time_axes import read_at
 from co3d_compile.plan.plan import Plan
 from co3d_compile.program.interpret import run_graph
 from co3d_compile.program.program import Program

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, fx
 
 from co3d_compile.ops.constants import single_value
-from co3d_compile.passes.lines import Constant, Line, joined_lines
-from co3d_compile.passes.reading import Reader
+from co3d_compile.passes.assembly.lines import Constant, Line, joined_lines
+from co3d_compile.passes.assembly.reading import Reader
 from co3d_compile.program.program import bound_arguments, facts_of, target_name
 
 MASKING = ("aten.mul.Tensor", "aten.where.self", "aten.masked_fill.Scalar")

@@ -6,13 +6,13 @@ import torch
 from torch import fx
 
 from co3d_compile.ops.slicing import OPEN_END
-from co3d_compile.passes.ends import settle_ends
+from co3d_compile.passes.assembly.ends import settle_ends
+from co3d_compile.passes.assembly.lines import Copy, Line
+from co3d_compile.passes.assembly.masking import MASKING, Masked, read_mask
+from co3d_compile.passes.assembly.reading import Reader
+from co3d_compile.passes.assembly.rebuilding import Builder
 from co3d_compile.passes.knowledge import simplify_known
-from co3d_compile.passes.lines import Copy, Line
-from co3d_compile.passes.masking import MASKING, Masked, read_mask
 from co3d_compile.passes.propagation import Choices, annotate
-from co3d_compile.passes.reading import Reader
-from co3d_compile.passes.rebuilding import Builder
 from co3d_compile.program.program import Program, is_getitem, target_name
 
 aten = torch.ops.aten

@@ -11,9 +11,9 @@ import torch
 from torch import fx
 
 from co3d_compile.ops.operation import Refused, canonical_dims, overload
-from co3d_compile.passes.frames import described
+from co3d_compile.passes.loops.frames import described
 from co3d_compile.passes.propagation import Gate, raise_refused
-from co3d_compile.passes.regions import Region
+from co3d_compile.passes.whole_clips.regions import Region
 from co3d_compile.program.program import (
     Program,
     bound_arguments,

@@ -11,8 +11,8 @@ from torch import fx
 
 from co3d_compile.ops import looping
 from co3d_compile.ops.bodies import Body, BodyCall, Item
-from co3d_compile.passes.frames import described, time_dim
-from co3d_compile.passes.iterations import streams
+from co3d_compile.passes.loops.frames import described, time_dim
+from co3d_compile.passes.loops.iterations import streams
 from co3d_compile.program.program import (
     bound_arguments,
     is_getitem,

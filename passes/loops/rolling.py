@@ -13,9 +13,18 @@ from torch import fx
 
 from co3d_compile.ops import looping
 from co3d_compile.ops.bodies import body_of
-from co3d_compile.passes.frames import described, time_dim
-from co3d_compile.passes.iterations import PATTERN, Constant, Frame, Iterations, Operand, Role, UnevenError, common_path
-from co3d_compile.passes.series import Series, series_of
+from co3d_compile.passes.loops.frames import described, time_dim
+from co3d_compile.passes.loops.iterations import (
+    PATTERN,
+    Constant,
+    Frame,
+    Iterations,
+    Operand,
+    Role,
+    UnevenError,
+    common_path,
+)
+from co3d_compile.passes.loops.series import Series, series_of
 from co3d_compile.program.program import path_of
 
 aten = torch.ops.aten

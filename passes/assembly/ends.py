@@ -6,9 +6,9 @@ import torch
 from torch import fx
 
 from co3d_compile.ops.operation import canonical_dim, overload
-from co3d_compile.passes.lines import Line
+from co3d_compile.passes.assembly.lines import Line
+from co3d_compile.passes.assembly.reading import Reader
 from co3d_compile.passes.propagation import Choices, annotate
-from co3d_compile.passes.reading import Reader
 from co3d_compile.program.program import Program, bound_arguments, facts_of, is_getitem, target_name
 
 JOINS = ("aten.cat.default", "aten.stack.default")

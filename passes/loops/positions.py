@@ -11,9 +11,9 @@ from co3d_compile.layout import Layout, Mark
 from co3d_compile.ops.constants import evenly
 from co3d_compile.ops.mixed_layouts import Untracked, mixed_layout, times_in
 from co3d_compile.ops.operation import Call, Refused
-from co3d_compile.passes.carrying import is_carried_on
-from co3d_compile.passes.progressions import values_of
-from co3d_compile.passes.regions import is_pointwise_call
+from co3d_compile.passes.loops.carrying import is_carried_on
+from co3d_compile.passes.loops.progressions import values_of
+from co3d_compile.passes.whole_clips.regions import is_pointwise_call
 from co3d_compile.program.program import (
     Program,
     bound_arguments,

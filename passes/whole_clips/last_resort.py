@@ -11,8 +11,10 @@ from torch import fx
 from co3d_compile.ops.bodies import body_of, read_by, target_in_body
 from co3d_compile.ops.operation import Refused
 from co3d_compile.ops.table import OperationTable
-from co3d_compile.passes.cumulative import carry_gates, carry_region
-from co3d_compile.passes.gates import (
+from co3d_compile.passes.loops.positions import misplaced
+from co3d_compile.passes.propagation import Choices, Gate, annotate_time, raise_refused, refusal_of
+from co3d_compile.passes.whole_clips.cumulative import carry_gates, carry_region
+from co3d_compile.passes.whole_clips.gates import (
     GatePolicy,
     chosen_policy,
     gate_places,
@@ -20,9 +22,7 @@ from co3d_compile.passes.gates import (
     require_all_used,
     resolve_gates,
 )
-from co3d_compile.passes.positions import misplaced
-from co3d_compile.passes.propagation import Choices, Gate, annotate_time, raise_refused, refusal_of
-from co3d_compile.passes.regions import is_spread, put_in_region, region_from
+from co3d_compile.passes.whole_clips.regions import is_spread, put_in_region, region_from
 from co3d_compile.plan.operators import may_be_in_body
 from co3d_compile.program.program import (
     Program,

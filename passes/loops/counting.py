@@ -12,11 +12,17 @@ from torch import fx
 
 from co3d_compile.ops import looping
 from co3d_compile.ops.bodies import Body, BodyCall, Item
-from co3d_compile.passes.carrying import is_carried_on
-from co3d_compile.passes.frames import described, time_dim
-from co3d_compile.passes.progressions import Progression, follows_from_length, number_in, progression_of, sequence_of
+from co3d_compile.passes.loops.carrying import is_carried_on
+from co3d_compile.passes.loops.frames import described, time_dim
+from co3d_compile.passes.loops.progressions import (
+    Progression,
+    follows_from_length,
+    number_in,
+    progression_of,
+    sequence_of,
+)
 from co3d_compile.passes.propagation import Choices, annotate
-from co3d_compile.passes.regions import is_pointwise_call
+from co3d_compile.passes.whole_clips.regions import is_pointwise_call
 from co3d_compile.program.program import Program, bound_arguments, facts_of, path_of, with_nodes_replaced
 
 aten = torch.ops.aten

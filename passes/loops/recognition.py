@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from torch import fx
 
 from co3d_compile.ops.operation import Refused
-from co3d_compile.passes.frames import join_written_parts, select_frames, single_frames, time_dim
-from co3d_compile.passes.iterations import SHORTEST, Iterations, UnevenError
+from co3d_compile.passes.loops.frames import join_written_parts, select_frames, single_frames, time_dim
+from co3d_compile.passes.loops.iterations import SHORTEST, Iterations, UnevenError
+from co3d_compile.passes.loops.layers import carry_layers
+from co3d_compile.passes.loops.rolling import roll
 from co3d_compile.passes.propagation import Choices, annotate_time
-from co3d_compile.passes.recurrent_layers import carry_layers
-from co3d_compile.passes.rolling import roll
 from co3d_compile.program.program import Program
 
 

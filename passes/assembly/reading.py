@@ -12,8 +12,8 @@ from torch import fx
 from co3d_compile.layout import Mark
 from co3d_compile.ops.constants import is_even, single_value
 from co3d_compile.ops.operation import canonical_dim
-from co3d_compile.passes.lines import Constant, Copy, Frame, Line, Stretch, joined_lines
-from co3d_compile.passes.rebuilding import Builder
+from co3d_compile.passes.assembly.lines import Constant, Copy, Frame, Line, Stretch, joined_lines
+from co3d_compile.passes.assembly.rebuilding import Builder
 from co3d_compile.program.program import bound_arguments, facts_of, is_getitem, item_of, target_name
 
 aten = torch.ops.aten

@@ -11,7 +11,7 @@ from torch import Tensor, fx
 
 from co3d_compile.ops.constants import evenly, only_value
 from co3d_compile.passes.knowledge import FILLED, LIMIT, VIEWS
-from co3d_compile.passes.regions import is_pointwise_call
+from co3d_compile.passes.whole_clips.regions import is_pointwise_call
 from co3d_compile.program.program import bound_arguments, facts_of, is_getitem, target_name, with_nodes_replaced
 
 COUNTED = ("aten.arange.default", "aten.arange.start", "aten.arange.start_step", "aten.cumsum.default")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from co3d_compile.passes.iterations import Constant, Frame, Iterations, Operand, Role
+from co3d_compile.passes.loops.iterations import Constant, Frame, Iterations, Operand, Role
 from co3d_compile.program.program import bound_arguments, is_getitem, target_name
 
 aten = torch.ops.aten

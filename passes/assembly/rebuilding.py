@@ -10,7 +10,7 @@ import torch
 from torch import fx
 
 from co3d_compile.ops.slicing import OPEN_END
-from co3d_compile.passes.lines import Constant, Copy, Frame, Line, Stretch
+from co3d_compile.passes.assembly.lines import Constant, Copy, Frame, Line, Stretch
 from co3d_compile.passes.propagation import Choices, annotate
 from co3d_compile.program.program import Program, is_getitem, target_name
 
