@@ -312,6 +312,23 @@ def test_a_count_beside_a_sum_that_it_does_not_meet_stays() -> None:
     torch.testing.assert_close(attended, wanted)
 
 
+@pytest.mark.parametrize("learned", [False, True])
+def test_a_running_mean_of_numbered_frames_is_that_of_a_window(learned: bool) -> None:
+    """All of it runs on windows, so that all of it begins with them."""
+
+    class Running(Embedded):
+        def tail(self, x: Tensor) -> Tensor:
+            return super().tail(x).cumsum(1) / torch.arange(1, FRAMES + 1)[:, None]
+
+    model = make_alive(Running(learned=learned).eval(), wandering_video(CLIP))
+    video = wandering_video((1, 2, 13, 4, 5))
+    with torch.no_grad():
+        wanted = windows_of(model.tail, FRAMES)(model.stem(video))
+
+    with torch.no_grad():
+        torch.testing.assert_close(co3d_compile.compile(model, CLIP)(video), wanted)
+
+
 class OverStates(nn.Module):
     """Attention between the states of a recurrent layer."""
 
@@ -355,6 +372,11 @@ def under_a_mask(states: Tensor, places: Tensor) -> Tensor:
     return torch.nn.functional.scaled_dot_product_attention(states, states, states, attn_mask=places @ places.mT)
 
 
+def behind_attention(states: Tensor, places: Tensor) -> Tensor:
+    """Numbers that count, but beside what runs on windows."""
+    return ((states @ states.mT).softmax(-1) @ states) / torch.arange(1, FRAMES + 1)[:, None]
+
+
 def with_numbered_branch(states: Tensor, places: Tensor) -> Tensor:
     """States meet something else that has its place in the clip."""
     return states + (states.new_ones(1, FRAMES, 4) + places).softmax(1)
@@ -373,6 +395,7 @@ def with_numbered_branch(states: Tensor, places: Tensor) -> Tensor:
         lambda states, places: torch.cat([states, places[None]], 2),
         behind_scores,
         under_a_mask,
+        behind_attention,
         with_numbered_branch,
     ],
     ids=[
@@ -386,6 +409,7 @@ def with_numbered_branch(states: Tensor, places: Tensor) -> Tensor:
         "channels",
         "scores",
         "mask",
+        "behind",
         "branch",
     ],
 )

@@ -161,7 +161,10 @@ class _Counting:
             first.to_text(),
             1,
         )
-        stacked = self._called(operator.getitem, (self._called(looping.operator_node(), arguments), 0))
+        recurrence = self._called(looping.operator_node(), arguments)
+        # what it counts beside may yet have to run on windows (passes/positions.py)
+        recurrence.meta["counts"] = True
+        stacked = self._called(operator.getitem, (recurrence, 0))
         order = list(range(1, rank))
         order.insert(self.dim, 0)
         return self._called(aten.permute.default, (stacked, order))

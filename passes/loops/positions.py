@@ -70,9 +70,9 @@ class _Following:
         """Take in the next node; the reason if the two kinds meet in it for the first time."""
         reads = node.all_input_nodes
         carried = next((self.carried[one] for one in reads if one in self.carried), None)
-        if carried is None and is_carried_on(node):
+        if carried is None and node not in self.tail and is_carried_on(node):
             carried = path_of(node) or node.name
-        if carried is not None:
+        if carried is not None and not self._recounts(node):
             self.carried[node] = carried
         if node not in self.tail:
             return None
@@ -88,10 +88,16 @@ class _Following:
 
     def _place(self, node: fx.Node) -> str | None:
         """What has a value for each position in the clip and goes into a node."""
+        if self._recounts(node):
+            return path_of(node) or node.name
         fixed = next((one for one in _joined(node) if self._is_position(one, node)), None)
         if fixed is not None:
             return path_of(fixed) or str(fixed.target if fixed.op == "get_attr" else fixed.name)
         return next((self.placed[one] for one in node.all_input_nodes if one in self.placed), None)
+
+    def _recounts(self, node: fx.Node) -> bool:
+        """A count that would begin anew in each window."""
+        return node in self.tail and "counts" in node.meta
 
     def _layout(self, node: fx.Node) -> Layout | None:
         """Where time is; None where that cannot be told."""
