@@ -138,10 +138,7 @@ def test_no_place_to_write_is_found_before_the_work(weights: Path, capsys: pytes
         (["m", "--out", "c", "--clip", "1x0x3"], "argument --clip: '1x0x3' is not a shape such as 1x3x16x224x224"),
         (["m", "--out", "c", "--window", "0"], "argument --window: '0' is not a number from 1 up"),
         (["m", "--out", "c", "--start", "ones"], "argument --start: invalid choice: 'ones'"),
-        (
-            ["m", "--out", "c", "--policy", "se=all"],
-            "--policy: 'se=all' is not PATTERN=frame or PATTERN=window",
-        ),
+        (["m", "--out", "c", "--policy", "se=all"], "argument --policy: 'se=all' is not PATTERN=frame or"),
         (["m", "--out", "c", "--clip", "1x2,1x2", "--clip", "1x2"], "--clip: either once, with commas"),
         (["m", "--out", "m"], "--out is the model itself"),
     ],

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import co3d_compile
+from co3d_compile.cli.values import policy
 from co3d_compile.errors import ApproximationError, InputError, UnsupportedError
 from co3d_compile.network import Network
 from co3d_compile.ops.running import UPDATES
@@ -404,3 +405,24 @@ def test_what_is_carried_on_needs_the_start_of_the_video(start: Any) -> None:
 
     with pytest.raises(InputError, match="what is carried on from the start stays"):
         co3d_compile.compile(model, CLIP, policy={"*": "cumulative"}, start=start)
+
+
+def test_what_a_cumulative_gate_changes_is_measured() -> None:
+    model, _ = gated("mean")
+    network = co3d_compile.compile(model, CLIP, policy={"*": "cumulative"})
+
+    (deviation,) = network.deviation(model)
+
+    assert 0 < deviation.median <= deviation.largest
+
+
+def test_the_command_line_knows_the_policy() -> None:
+    assert policy("blocks.*.se=cumulative") == ("blocks.*.se", "cumulative")
+
+
+def test_a_cumulative_gate_keeps_no_frames() -> None:
+    """A mean and a count of four channels, beside what a gate from each frame keeps."""
+    model, _ = gated("mean, dropped")
+    frame, cumulative = (co3d_compile.compile(model, CLIP, policy={"*": one}).report for one in ("frame", "cumulative"))
+
+    assert cumulative.totals.state_elements - frame.totals.state_elements == 2 * 4
