@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import pytest
 import torch
@@ -19,15 +18,6 @@ from tests.properties import check_properties
 
 pytestmark = pytest.mark.slow
 
-SHIFT = "slices are not yet written into zeros of another time"
-RECURRENT = "nothing is yet carried from step to step"
-COMING = {
-    "tsm": SHIFT,
-    "tsm_online": SHIFT,
-    "cnn_lstm": RECURRENT,
-    "cnn_lstm_last": RECURRENT,
-    "rcu": RECURRENT,
-}
 WINDOWED = ("c3d", "nonlocal_i3d", "nonlocal_i3d_frame", "atfr_sgs", "cnn_lstm_last")
 """Networks whose trunk answers for windows: something in it looks at the whole clip (C3D's last pool spans it)."""
 
@@ -35,12 +25,6 @@ ENDLESS = ("rcu", "cnn_lstm", "cnn_lstm_last", "movinet")
 """Networks that remember from the first frame on."""
 
 APPROXIMATE = ("unet", "nonlocal_i3d_frame")
-
-
-def marked(names: Any) -> list[Any]:
-    """Each name, expected to fail where its part of the compiler is still to come."""
-    coming = {name: [pytest.mark.xfail(strict=False, reason=COMING[name])] for name in COMING}
-    return [pytest.param(name, marks=coming.get(name, [])) for name in names]
 
 
 @cache
@@ -54,7 +38,7 @@ def compiled(name: str, model: nn.Module) -> Network:
     return co3d_compile.compile(model, EXAMPLES[name].clip(small=True), **EXAMPLES[name].options)
 
 
-@pytest.mark.parametrize("name", marked(EXAMPLES))
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_the_stream_gives_what_the_original_gives(name: str) -> None:
     example = EXAMPLES[name]
     model, net = made(name)
@@ -67,7 +51,7 @@ def test_the_stream_gives_what_the_original_gives(name: str) -> None:
     assert net.report.exact is (name not in APPROXIMATE)
 
 
-@pytest.mark.parametrize("name", marked(name for name in EXAMPLES if name not in (*WINDOWED, *APPROXIMATE)))
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if name not in (*WINDOWED, *APPROXIMATE)])
 def test_a_trunk_gives_what_the_original_gives_on_the_whole_video(name: str) -> None:
     """By an oracle that knows nothing of the compiler: the same layers, built for a clip as long as the video."""
     example = EXAMPLES[name]
@@ -85,14 +69,14 @@ def test_a_trunk_gives_what_the_original_gives_on_the_whole_video(name: str) -> 
 
 
 # frames of NaN fill no bin of similarity-guided sampling, so that the original itself fails on them
-@pytest.mark.parametrize("name", marked(name for name in EXAMPLES if name not in (*ENDLESS, "atfr_sgs")))
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if name not in (*ENDLESS, "atfr_sgs")])
 def test_a_network_keeps_time(name: str) -> None:
     _, net = made(name)
 
     check_properties(net)
 
 
-@pytest.mark.parametrize("name", marked(("d3d", "tsm_online", "rcu", "cnn_lstm", "movinet")))
+@pytest.mark.parametrize("name", ["d3d", "tsm_online", "rcu", "cnn_lstm", "movinet"])
 def test_a_causal_network_answers_at_once(name: str) -> None:
     net = compiled(name, Trunk(alive(name)))
     example = EXAMPLES[name]
