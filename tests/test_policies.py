@@ -279,3 +279,29 @@ def test_an_exact_network_does_not_deviate() -> None:
     (deviation,) = co3d_compile.compile(model, CLIP).deviation(model)
 
     assert deviation.largest < 1e-5
+
+
+@pytest.mark.parametrize("policy", ["frame", "window", "cumulative"])
+def test_verify_follows_gates_through_several_results(policy: Any) -> None:
+    """A maximum comes with its places, a half of the channels with the other."""
+
+    class Halves(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv3d(3, 4, 3, 1, 1)
+            self.after = nn.Conv3d(2, 2, 3, 1, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            kept, gating = self.conv(x).chunk(2, 1)
+            return self.after(kept * gating.max(2, keepdim=True).values.sigmoid())
+
+    model = Halves().eval()
+    network = co3d_compile.compile(model, CLIP, policy={"*": policy})
+
+    right = network.verify(model)
+    with torch.no_grad():
+        network.weights.find("conv.weight").mul_(1.1)
+    wrong = network.verify(model)
+
+    assert right.passed, str(right)
+    assert not wrong.passed

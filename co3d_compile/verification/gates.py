@@ -14,7 +14,7 @@ from co3d_compile.ops.flow import Way
 from co3d_compile.passes.lowering import value_name
 from co3d_compile.plan.plan import Plan, PlanNode
 from co3d_compile.program.interpret import call_node
-from co3d_compile.program.program import Program, with_nodes_replaced
+from co3d_compile.program.program import Program, is_getitem, item_of, with_nodes_replaced
 from co3d_compile.runtime.elements import block_length, joined_elements, part_of_block
 from co3d_compile.verification.recording import put_in_place
 from co3d_compile.verification.so_far import gate_so_far, statistics_so_far
@@ -73,7 +73,7 @@ class GatedJoins:
     @property
     def sources(self) -> set[str]:
         """Nodes whose results must be on record."""
-        return {gate.source.name for gate in self._gates.values()}
+        return {name for gate in self._gates.values() for name in _recorded(gate.source)}
 
     @property
     def behind(self) -> set[str]:
@@ -118,13 +118,21 @@ class GatedJoins:
             if wanted not in known:
                 gate = self._gates.get(wanted)
                 if gate is not None:
-                    known[wanted] = gate.value(self._program, self._record(gate.source.name), n, batch)
+                    known[wanted] = gate.value(self._program, self._whole(gate.source), n, batch)
                 else:
                     inputs = {one: value_of(one) for one in wanted.all_input_nodes if one.op != "get_attr"}
                     known[wanted] = call_node(self._program, wanted, inputs)
             return known[wanted]
 
         return value_of(node)
+
+    def _whole(self, node: fx.Node) -> Any:
+        """All elements of what a gate is made from; calls with several results are on record by what they read."""
+        if not is_getitem(node):
+            return self._record(node.name)
+        call, place = item_of(node)
+        inputs = {one: self._whole(one) for one in call.all_input_nodes if one.op != "get_attr"}
+        return call_node(self._program, call, inputs)[place]
 
     def _behind_gates(self) -> set[fx.Node]:
         behind: set[fx.Node] = set()
@@ -146,6 +154,13 @@ class GatedJoins:
         return value is not None and value.timing is not None
 
 
+def _recorded(node: fx.Node) -> list[str]:
+    """The nodes whose results a node follows from, by those alone that have one result."""
+    if not is_getitem(node):
+        return [node.name]
+    return [name for one in item_of(node)[0].all_input_nodes if one.op != "get_attr" for name in _recorded(one)]
+
+
 def _operands(node: fx.Node) -> list[fx.Node]:
     """The tensors that a call reads, in the order of its arguments."""
     operands: list[fx.Node] = []
@@ -157,7 +172,7 @@ def _operands(node: fx.Node) -> list[fx.Node]:
 def _gate(plan: Plan, node: fx.Node, one: PlanNode) -> Gate:
     source = next(operand for operand in node.all_input_nodes if operand.op != "get_attr")
     statistic = statistics_so_far(plan).get(one.outputs[0], "")
-    return Gate(node, one, source, plan.values[source.name].layout, statistic)
+    return Gate(node, one, source, plan.values[value_name(source)].layout, statistic)
 
 
 def replacements_of(joins: GatedJoins, calls: Mapping[str, int]) -> dict[int, Any]:

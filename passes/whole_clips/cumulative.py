@@ -78,16 +78,12 @@ def _carry(graph: fx.Graph, node: fx.Node) -> None:
     dtype = dtypes_of(value)[0]
     if statistic not in ORDERED and not dtype.is_floating_point:
         raise Refused(f"it cannot be carried on: a mean over the video of {dtype} is rounded", HINT)
-    more = (
-        (_frame_means(graph, node), variance_factor(node, values_per_result(node)))
-        if statistic in ("var", "std")
-        else ()
-    )
-    last = more[0] if more and more[0] is not bound_arguments(node)["self"] else value
     operation = overload(f"co3d_compile.{statistic}_so_far.default")
-    with graph.inserting_after(last):
+    with graph.inserting_before(value.next):
+        more: tuple[Any, ...] = ()
+        if statistic in ("var", "std"):
+            more = (_frame_means(graph, node), variance_factor(node, values_per_result(node)))
         running = described(graph.call_function(operation, (value, *more)), path_of(node))
-    with graph.inserting_after(running):
         made = described(graph.call_function(operator.getitem, (running, 0)), path_of(node))
     value.replace_all_uses_with(made, delete_user_cb=lambda user: user is not running)
 
@@ -112,8 +108,7 @@ def _frame_means(graph: fx.Graph, node: fx.Node) -> fx.Node:
     besides = [dim for dim in canonical_dims(given.get("dim"), layout.rank) if dim != layout.time_dim]
     if not besides:
         return source
-    with graph.inserting_after(node):
-        means = graph.call_function(aten.mean.dim, (source, besides, bool(given.get("keepdim"))))
+    means = graph.call_function(aten.mean.dim, (source, besides, bool(given.get("keepdim"))))
     return described(means, path_of(node))
 
 
