@@ -82,6 +82,8 @@ class _Known:
         self._record = record
         self._windows = windows
         self._ranges: dict[tuple[str, int], range] = {}
+        # a gate that is not on record would be made from the window alone
+        self._joins = {node.name for node in oracle.gates.joins} - record.tensors.keys()
         self.unknown: set[str] = set()
 
     def follow(self, node: PlanNode) -> None:
@@ -90,7 +92,11 @@ class _Known:
             return
         if node.way is Way.MIXING:
             self._mix(node)
-        elif not self.unknown.isdisjoint(node.reads) or (not self._has_time(node) and not self._reads_whole(node)):
+        elif (
+            name in self._joins
+            or not self.unknown.isdisjoint(node.reads)
+            or (not self._has_time(node) and not self._reads_whole(node))
+        ):
             self.unknown.update(node.outputs)
         elif self._has_time(node):
             ranges = {start: self._range(node, start) for start in self._windows.starts}

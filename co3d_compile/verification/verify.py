@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from math import lcm
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -27,12 +25,12 @@ from co3d_compile.plan.plan import Plan
 from co3d_compile.program.interpret import run_graph
 from co3d_compile.program.program import Program
 from co3d_compile.runtime.module import StreamingModule
-from co3d_compile.runtime.start import last_tick
-from co3d_compile.verification.comparing import Elements, Tally, stream_elements
+from co3d_compile.verification.comparing import Tally, stream_elements
 from co3d_compile.verification.matching import match_calls
-from co3d_compile.verification.oracle import Oracle, Record, carried_values, elements_of, poisoned
-from co3d_compile.verification.result import GATED, PASTS, WHOLE, WINDOWS, Comparison, Verification
+from co3d_compile.verification.oracle import Oracle, poisoned
+from co3d_compile.verification.result import Comparison, Verification
 from co3d_compile.verification.stitching import Windows, reliable, stitch
+from co3d_compile.verification.trial import Trial, phases, strided, tally_past, tally_whole, tally_windows
 from co3d_compile.verification.video import wandering_video
 
 Original = nn.Module | ExportedProgram
@@ -61,7 +59,7 @@ def verify(
     _require_passes(plan, passes)
     ticks = window_ticks(plan)
     # as many more than the clip as keep its place in the period: a model may pad by what its strides leave over
-    frames = ticks + 2 * plan.period * _phases(plan) if frames is None else frames
+    frames = ticks + 2 * plan.period * phases(plan) if frames is None else frames
     if frames < ticks:
         raise InputError(f"a video of {frames} frames is shorter than the window of {ticks}\n  try: more frames")
     if not isinstance(model, nn.Module):
@@ -99,60 +97,6 @@ def window_ticks(plan: Plan) -> int:
     return clip
 
 
-@dataclass(frozen=True)
-class _Trial:
-    """Both sides of one comparison.
-
-    Attributes:
-        record: the original's tensors on the whole video.
-        streamed: the network's elements on the same frames.
-        video: what the original saw: at a dense rate, from frame ``phase`` on, what the strided network takes of it.
-        ticks: of a clip on which the original's windows are replayed.
-        phase: the first frame that the original saw; 0 but at a dense rate.
-    """
-
-    plan: Plan
-    oracle: Oracle
-    record: Record
-    streamed: Elements
-    frames: int
-    video: Sequence[Tensor]
-    ticks: int
-    phase: int
-
-    @property
-    def remark(self) -> str:
-        return GATED if self.oracle.gates.joins or self.oracle.mixtures.ends else ""
-
-    def number(self, name: str, n: int) -> int:
-        """The stream's number of the original's element n."""
-        return self.phase + n * self.plan.timing(name).grid
-
-    def clip(self, first: int, ticks: int | None = None) -> list[Tensor]:
-        """The original's inputs from a tick on: for a window, or for so many ticks."""
-        parts = []
-        for one, tensor in zip(self.plan.inputs, self.video, strict=True):
-            pace = one.rate * one.grid
-            start, stop = -(-first // pace), -(-(first + (ticks or self.ticks)) // pace)
-            parts.append(tensor.narrow(one.time_axis, start, stop - start))
-        return parts
-
-    def compares(self, name: str, number: int) -> bool:
-        """The original saw the same frames: before a later phase, the stream saw frames, the original its padding."""
-        if name not in self.outputs and self.plan.timing(name).clock(number) > self.end:
-            return False  # the original makes it and cuts it off
-        return self.phase == 0 or self.plan.timing(name).lo(number) >= self.phase
-
-    @cached_property
-    def outputs(self) -> frozenset[str]:
-        return frozenset(output.value for output in self.plan.outputs)
-
-    @cached_property
-    def end(self) -> int:
-        """The tick at which the stream has brought out everything."""
-        return last_tick(self.plan, self.frames)
-
-
 def _verified(
     network: StreamingModule, model: Original, passes: Sequence[ProgramPass], frames: int, seed: int
 ) -> Verification:
@@ -160,7 +104,7 @@ def _verified(
     device = next(iter(network.weights.state_dict().values()), torch.empty(())).device
     clip_ticks = max(one.clip_ticks for one in plan.inputs)
     sample = wandering_video(plan, clip_ticks, seed + 1, device)
-    sample = _strided(plan, sample, 0)
+    sample = strided(plan, sample, 0)
     program = _compared(network, model, passes, sample)
     run = _running(model, _traced(network, model, sample) if isinstance(model, ExportedProgram) else program)
     oracle = Oracle(plan, program, match_calls(program, run, sample), run)
@@ -169,36 +113,23 @@ def _verified(
     tallies: dict[str, Tally] = {}
     notes: list[str] = []
     unknown: frozenset[str] = frozenset()
-    for phase in range(_phases(plan)):
-        seen = _strided(plan, video, phase)
+    for phase in range(phases(plan)):
+        seen = strided(plan, video, phase)
         record = reliable(plan, oracle.record(seen), frames - phase)
-        trial = _Trial(plan, oracle, record, streamed, frames, seen, window_ticks(plan), phase)
+        trial = Trial(plan, oracle, record, streamed, frames, seen, window_ticks(plan), phase)
         unknown |= _stitched(trial)
-        _tally_whole(trial, tallies)
-        _tally_windows(trial, tallies)
-        _tally_past(trial, tallies)
+        tally_whole(trial, tallies)
+        tally_windows(trial, tallies)
+        tally_past(trial, tallies)
         notes = notes or _stop_notes(trial)
     tallies = {name: tally for name, tally in tallies.items() if name not in unknown}
     return _result(plan, frames, tallies, [*notes, *_missing_notes(plan, tallies), *_tick_notes(trial, video)])
 
 
-def _stitched(trial: _Trial) -> frozenset[str]:
+def _stitched(trial: Trial) -> frozenset[str]:
     """Complete the record from windows; returns what stays unknown."""
-    windows = Windows(trial.frames - trial.phase, trial.ticks, max(trial.plan.period, _phases(trial.plan)), trial.clip)
+    windows = Windows(trial.frames - trial.phase, trial.ticks, max(trial.plan.period, phases(trial.plan)), trial.clip)
     return stitch(trial.plan, trial.oracle, trial.record, windows)
-
-
-def _phases(plan: Plan) -> int:
-    """Frames from one window of the strided network to the next, at a dense rate; else 1."""
-    return lcm(*(timing.grid for timing in plan.node_timings))
-
-
-def _strided(plan: Plan, video: Sequence[Tensor], phase: int) -> list[Tensor]:
-    """What the strided network takes of a video from frame ``phase`` on."""
-    return [
-        tensor[(slice(None),) * one.time_axis + (slice(phase, None, one.grid),)]
-        for one, tensor in zip(plan.inputs, video, strict=True)
-    ]
 
 
 def _traced(network: StreamingModule, model: Original, sample: Sequence[Tensor]) -> Program:
@@ -236,84 +167,7 @@ def _running(model: Original, program: Program) -> Callable[[Sequence[Tensor]], 
     return run
 
 
-def _tally_whole(trial: _Trial, tallies: dict[str, Tally]) -> None:
-    for name, tensor in trial.record.tensors.items():
-        if name in trial.streamed:
-            tally = tallies.setdefault(name, Tally(trial.plan.values[name], WHOLE + trial.remark))
-            _compare_elements(trial, tally, name, 0, elements_of(tensor, trial.plan.values[name].layout))
-            _note_extra(trial, tally, name)
-
-
-def _tally_windows(trial: _Trial, tallies: dict[str, Tally]) -> None:
-    """Tensors without time, and outputs that the whole run did not reach, on every window."""
-    plan = trial.plan
-    unsettled = _unsettled(trial)
-    left = [name for name in trial.streamed if name not in trial.record.tensors and name not in unsettled]
-    outputs = {output.value for output in plan.outputs}
-    for first in range(0, trial.frames - trial.phase - trial.ticks + 1, _phases(plan)):
-        wanted = [name for name in left if (first / plan.timing(name).pace).denominator == 1]
-        if outputs.isdisjoint(wanted):
-            continue
-        made = trial.oracle.windows(trial.record, trial.clip(first), first, trial.ticks)
-        for name in wanted:
-            if name in made:
-                tally = tallies.setdefault(name, Tally(plan.values[name], WINDOWS + trial.remark))
-                elements = (
-                    elements_of(made[name], plan.values[name].layout) if plan.values[name].has_time else [made[name]]
-                )
-                _compare_elements(trial, tally, name, int(first / plan.timing(name).pace), elements)
-                _note_extra(trial, tally, name)
-
-
-def _tally_past(trial: _Trial, tallies: dict[str, Tally]) -> None:
-    """Outputs of what is carried on: for each window, the original on all frames up to its end."""
-    plan = trial.plan
-    left = {out.value for out in plan.outputs if out.carried} & _states(plan) & _unsettled(trial)
-    for first in range(0, trial.frames - trial.phase - trial.ticks + 1, _phases(plan)) if left else ():
-        ticks = first + trial.ticks
-        made = trial.oracle.windows(trial.record, trial.clip(0, ticks), 0, ticks, longer=True)
-        for name in left & made.keys():
-            if not plan.values[name].has_time and (first / plan.timing(name).pace).denominator == 1:
-                tally = tallies.setdefault(name, Tally(plan.values[name], PASTS + trial.remark))
-                _compare_elements(trial, tally, name, int(first / plan.timing(name).pace), [made[name]])
-                _note_extra(trial, tally, name)
-
-
-def _unsettled(trial: _Trial) -> set[str]:
-    """The values that what is carried on goes into, but for those that follow from what is on record of it."""
-    found: set[str] = set()
-    for node in trial.plan.nodes:
-        on_record = node.outputs[0] in trial.record.tensors
-        if not on_record and (node.way is Way.RECURRENT or found.intersection(node.reads)):
-            found.update(node.outputs)
-    return found
-
-
-def _states(plan: Plan) -> set[str]:
-    """What the last element alone of what is carried goes into: a mean over a window of states is in no clip."""
-    carried, found = carried_values(plan), set[str]()
-    for node in plan.nodes:
-        if node.way is Way.COLLAPSE and carried.intersection(node.reads):
-            last = node.target == "aten.select.int" and node.arguments["index"] in (-1, node.reading.count - 1)
-            found.update(node.outputs if last else ())
-        elif (read := carried.intersection(node.reads)) and read <= found:
-            found.update(node.outputs)
-    return found
-
-
-def _compare_elements(trial: _Trial, tally: Tally, name: str, first: int, elements: Sequence[Tensor]) -> None:
-    """Elements first, first+1, ... of the original with those of the stream."""
-    for place, element in enumerate(elements):
-        number = trial.number(name, first + place)
-        if trial.compares(name, number):
-            tally.compare(number, element, trial.streamed[name].get(number))
-
-
-def _note_extra(trial: _Trial, tally: Tally, name: str) -> None:
-    tally.extra(n for n in trial.streamed[name] if n >= trial.plan.length(name, trial.frames))
-
-
-def _stop_notes(trial: _Trial) -> list[str]:
+def _stop_notes(trial: Trial) -> list[str]:
     if not trial.record.stopped:
         return []
     return [f"the original stops on a longer video ({trial.record.stopped}); compared up to there"]
@@ -324,7 +178,7 @@ def _missing_notes(plan: Plan, tallies: Mapping[str, Tally]) -> list[str]:
     return [f"output {name} could not be compared" for name in missing]
 
 
-def _tick_notes(trial: _Trial, video: Sequence[Tensor]) -> list[str]:
+def _tick_notes(trial: Trial, video: Sequence[Tensor]) -> list[str]:
     """Elements that came out before the original can know them: NaN in every frame from one tick on shows it."""
     inputs = trial.plan.inputs
     if not all(tensor.is_floating_point() for tensor in video):
@@ -332,7 +186,7 @@ def _tick_notes(trial: _Trial, video: Sequence[Tensor]) -> list[str]:
     tick = trial.frames // 2
     spoiled = poisoned(video, [one.time_axis for one in inputs], [one.rate for one in inputs], tick)
     notes = []
-    for name, clean in trial.oracle.finite(_strided(trial.plan, spoiled, 0)).items():
+    for name, clean in trial.oracle.finite(strided(trial.plan, spoiled, 0)).items():
         timing = trial.plan.timing(name)
         out = min(len(clean), max(0, -(-timing.clock.count_through(tick - 1) // timing.grid)))
         if name in trial.streamed and not all(clean[:out]):
