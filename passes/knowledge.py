@@ -48,7 +48,7 @@ def known_result(node: fx.Node) -> Tensor | None:
         return None
     with torch.no_grad():
         if target_name(node) in FILLED:
-            filled: Tensor = target(**bound_arguments(node) | {"size": ()})
+            filled: Tensor = target(**bound_arguments(node) | {"size": (), "device": torch.device("cpu")})
             return filled.expand(value.shape)
         if value.numel() <= LIMIT or target_name(node) in VIEWS:
             return _called(node, _values)

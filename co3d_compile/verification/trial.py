@@ -95,8 +95,9 @@ def tally_whole(trial: Trial, tallies: dict[str, Tally]) -> None:
 def tally_windows(trial: Trial, tallies: dict[str, Tally]) -> None:
     """Tensors without time, and outputs that the whole run did not reach, on every window."""
     plan = trial.plan
-    unsettled = _unsettled(trial)
-    left = [name for name in trial.streamed if name not in trial.record.tensors and name not in unsettled]
+    # a last state need not be computed from the states that are on record: it is asked of the past
+    elsewhere = _unsettled(trial) | _states(plan)
+    left = [name for name in trial.streamed if name not in trial.record.tensors and name not in elsewhere]
     outputs = {output.value for output in plan.outputs}
     for first in range(0, trial.frames - trial.phase - trial.ticks + 1, phases(plan)):
         wanted = [name for name in left if (first / plan.timing(name).pace).denominator == 1]
@@ -116,7 +117,7 @@ def tally_windows(trial: Trial, tallies: dict[str, Tally]) -> None:
 def tally_past(trial: Trial, tallies: dict[str, Tally]) -> None:
     """Outputs of what is carried on: for each window, the original on all frames up to its end."""
     plan = trial.plan
-    left = {out.value for out in plan.outputs if out.carried} & _states(plan) & _unsettled(trial)
+    left = {out.value for out in plan.outputs if out.carried} & _states(plan)
     for first in range(0, trial.frames - trial.phase - trial.ticks + 1, phases(plan)) if left else ():
         ticks = first + trial.ticks
         made = trial.oracle.windows(trial.record, trial.clip(0, ticks), 0, ticks, longer=True)
