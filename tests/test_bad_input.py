@@ -192,7 +192,10 @@ def test_strict_names_what_is_approximate() -> None:
             {"policy": {"se": "frame"}},
             "policy 'se' matches nothing that takes a whole clip\n  try: a pattern for one of: mean",
         ),
-        ({"policy": {"*": "never"}}, "mean: no policy is called 'never'\n  try: one of frame, window, exact"),
+        (
+            {"policy": {"*": "never"}},
+            "mean: no policy is called 'never'\n  try: one of frame, window, cumulative, exact",
+        ),
     ],
 )
 def test_option_that_is_none_of_its_values(options: dict, text: str) -> None:

@@ -54,8 +54,6 @@ class Cat(Operation):
                 "between constants",
                 lambda x: torch.cat([x.new_zeros(len(x), 3, *x.shape[2:]), x, torch.ones_like(x)], 1),
             ),
-            Sample("zeros before", lambda x: torch.cat([x.new_zeros(len(x), 2, 2, 4, 5), x], 2)),
-            Sample("ones after", lambda x: torch.cat([x, torch.ones_like(x[:, :, :1])], 2)),
             Sample("a learned frame before", _framed(1, 0), refusal="of a learned one, or one of several values"),
             Sample("a learned frame after", _framed(0, 1), refusal="of a learned one, or one of several values"),
             Sample("over time", lambda x: torch.cat([x, x], 2), refusal="one stream begins where another ends"),

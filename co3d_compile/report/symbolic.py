@@ -8,6 +8,8 @@ from math import prod
 
 import sympy
 
+from co3d_compile.clock.periodic import Periodic
+from co3d_compile.clock.timing import Timing
 from co3d_compile.passes.histories import kept_for
 from co3d_compile.plan.plan import Plan, PlanNode, Value
 from co3d_compile.report.data import OutputFormulas, TotalFormulas
@@ -33,8 +35,8 @@ class Formulas:
         for node in plan.nodes:
             for name in node.outputs:
                 if name in self._resized:
-                    self._delays[name] = self._latest(node, self.delay) + self._held(node)
-                    self._reaches[name] = self._latest(node, self._reach)
+                    self._delays[name] = self._latest(node, self.delay, lambda timing: timing.clock) + self._held(node)
+                    self._reaches[name] = self._latest(node, self._reach, lambda timing: timing.hi)
 
     def delay(self, value: str) -> sympy.Expr:
         """The tick of the value's first element."""
@@ -89,12 +91,21 @@ class Formulas:
         there = max(self._plan.timing(name).clock(last) for name in node.reads)
         return self._plan.timing(node.outputs[0]).delay - there
 
-    def _latest(self, node: PlanNode, of: Callable[[str], sympy.Expr]) -> sympy.Expr:
+    def _latest(
+        self, node: PlanNode, of: Callable[[str], sympy.Expr], sequence: Callable[[Timing], Periodic]
+    ) -> sympy.Expr:
         """The largest of a time of the elements that the first output reads last."""
         place = sympy.Integer(node.reading.index.last(0))
         if node.resizable:
             place = (WINDOW * (node.reading.count // self._smallest_window) - 1) * node.reading.grid
-        return sympy.Max(*(of(name) + self._plan.timing(name).stride * place for name in node.reads))
+        return sympy.Max(*(self._at(name, place, of, sequence(self._plan.timing(name))) for name in node.reads))
+
+    def _at(self, name: str, place: sympy.Expr, of: Callable[[str], sympy.Expr], times: Periodic) -> sympy.Expr:
+        """A time of the value's element at a place: of the first elements several may come at once."""
+        if name in self._resized:
+            return of(name) + times.step * place
+        after = times.unbounded(0) + times.step * place
+        return after if times.least is None else sympy.Max(times.least, after)
 
     def _history(self, value: Value) -> sympy.Expr:
         kept = sympy.Max(0, *(self._kept_for(value.name, node) for node in self._readers[value.name]))
@@ -108,7 +119,8 @@ class Formulas:
         taps = node.taps[node.reads.index(value)]
         if made not in self._resized:
             return sympy.Integer(kept_for(source, taps, reader, self._plan.period))
-        waited = (self.delay(made) - self.delay(value)) / source.stride
+        begun = self.delay(value) if value in self._resized else source.clock.unbounded(0)
+        waited = (self.delay(made) - begun) / source.stride
         return sympy.ceiling(waited) - taps.index.first(0)
 
     @cached_property
