@@ -16,6 +16,7 @@ from co3d_compile.ops.running import TARGETS
 from co3d_compile.ops.running_norm import NORMED
 from co3d_compile.ops.table import OperationTable
 from co3d_compile.passes.histories import place_histories
+from co3d_compile.passes.loops.carrying import is_carried_on
 from co3d_compile.passes.scheduling import common_period, schedule_firings
 from co3d_compile.plan.operators import bodies_in
 from co3d_compile.plan.plan import (
@@ -192,7 +193,8 @@ def _approximations(output: fx.Node) -> tuple[Approximation, ...]:
 
 def _carried(output: fx.Node) -> tuple[str, ...]:
     """The modules of the recurrences that an output depends on."""
-    return tuple(dict.fromkeys(path_of(node) or node.name for node in _behind(output) if _carries(node)))
+    carrying = (node for node in _behind(output) if is_carried_on(node) and flow_of(node).carried)
+    return tuple(dict.fromkeys(path_of(node) or node.name for node in carrying))
 
 
 def _behind(output: fx.Node) -> list[fx.Node]:
@@ -209,10 +211,6 @@ def _behind(output: fx.Node) -> list[fx.Node]:
 
 def _is_way(node: fx.Node, *ways: Way) -> bool:
     return node.op == "call_function" and not is_getitem(node) and flow_of(node).way in ways
-
-
-def _carries(node: fx.Node) -> bool:
-    return _is_way(node, Way.RECURRENT) and bool(flow_of(node).carried)
 
 
 def _approximation(node: fx.Node) -> Approximation:

@@ -162,7 +162,7 @@ class _Counting:
             1,
         )
         recurrence = self._called(looping.operator_node(), arguments)
-        # what it counts beside may yet have to run on windows (passes/positions.py)
+        # what it counts beside may yet have to run on windows (passes/loops/positions.py)
         recurrence.meta["counts"] = True
         stacked = self._called(operator.getitem, (recurrence, 0))
         order = list(range(1, rank))

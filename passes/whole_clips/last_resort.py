@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import torch
 from torch import fx
 
-from co3d_compile.ops.bodies import body_of, read_by, target_in_body
+from co3d_compile.ops.bodies import body_of, target_in_body
 from co3d_compile.ops.operation import Refused
 from co3d_compile.ops.table import OperationTable
 from co3d_compile.passes.loops.positions import misplaced
@@ -22,7 +22,13 @@ from co3d_compile.passes.whole_clips.gates import (
     require_all_used,
     resolve_gates,
 )
-from co3d_compile.passes.whole_clips.regions import is_spread, put_in_region, region_from
+from co3d_compile.passes.whole_clips.regions import (
+    boundaries_and_constants,
+    is_spread,
+    put_in_region,
+    region_from,
+    with_operands,
+)
 from co3d_compile.plan.operators import may_be_in_body
 from co3d_compile.program.program import (
     Program,
@@ -216,9 +222,7 @@ def _put_in_window(
     program: Program, part: Sequence[fx.Node], gates: Collection[fx.Node], roots: Mapping[fx.Node, Refused]
 ) -> None:
     inside = _with_inlined(program, part, gates)
-    read = read_by(inside)
-    boundaries = [node for node in read if facts_of(node).streams]
-    constants = [node for node in read if not facts_of(node).streams]
+    boundaries, constants = boundaries_and_constants(inside)
     outputs = list(dict.fromkeys(node for node in program.output_nodes if node in part))
     body = body_of(inside, [*boundaries, *constants], outputs)
     graph = program.graph
@@ -244,18 +248,13 @@ def _with_inlined(program: Program, part: Sequence[fx.Node], gates: Collection[f
     batched = any(
         facts_of(node).layout.batch_dim is not None for node in program.graph.nodes if node.op == "placeholder"
     )
-    inside = set(part)
-    pending = list(part)
-    while pending:
-        node = pending.pop()
-        for read in node.all_input_nodes:
-            if read in inside:
-                continue
-            joins = batched and _joins_streams(read)
-            if is_getitem(node) or joins or is_spread(read) or _is_behind(read, gates):
-                inside.add(read)
-                pending.append(read)
-    return [node for node in program.graph.nodes if node in inside]
+    # an item of several results needs the call that makes them
+    items = {node.args[0] for node in program.graph.nodes if is_getitem(node)}
+    return with_operands(
+        program,
+        part,
+        lambda read: read in items or (batched and _joins_streams(read)) or is_spread(read) or _is_behind(read, gates),
+    )
 
 
 def _joins_streams(node: fx.Node) -> bool:

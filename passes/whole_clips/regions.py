@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -108,10 +108,8 @@ def put_in_region(program: Program, region: Region, *, trailing: bool) -> None:
     """
     still = region.is_norm and not any(_norms_time(node) for node in region.layouts)
     for end in region.exits:
-        nodes = _with_spread(program, region.inside(end))
-        read = read_by(nodes)
-        boundaries = [node for node in read if facts_of(node).streams]
-        constants = [node for node in read if not facts_of(node).streams]
+        nodes = with_operands(program, region.inside(end), is_spread)
+        boundaries, constants = boundaries_and_constants(nodes)
         body = body_of(nodes, [*boundaries, *constants], [end])
         layout = region.layouts[end]
         width = 1 if still and not trailing else layout.time
@@ -145,16 +143,22 @@ def _call(node: fx.Node, layouts: Mapping[fx.Node, Layout]) -> Call:
     return Call(target_name(node), arguments, shapes_of(node))
 
 
-def _with_spread(program: Program, nodes: Collection[fx.Node]) -> list[fx.Node]:
-    """And the tensors of one value that they read, which the stream keeps at size 1."""
+def with_operands(program: Program, nodes: Collection[fx.Node], inlined: Callable[[fx.Node], bool]) -> list[fx.Node]:
+    """Some nodes and those of their operands, and of these in turn, that are to be inlined, in the graph's order."""
     inside = set(nodes)
     pending = list(nodes)
     while pending:
         for read in pending.pop().all_input_nodes:
-            if read not in inside and is_spread(read):
+            if read not in inside and inlined(read):
                 inside.add(read)
                 pending.append(read)
     return [node for node in program.graph.nodes if node in inside]
+
+
+def boundaries_and_constants(nodes: Sequence[fx.Node]) -> tuple[list[fx.Node], list[fx.Node]]:
+    """What some nodes read and do not make themselves: streams, and what is computed from weights alone."""
+    read = read_by(nodes)
+    return [node for node in read if facts_of(node).streams], [node for node in read if not facts_of(node).streams]
 
 
 def is_spread(node: fx.Node) -> bool:
