@@ -28,8 +28,10 @@ from co3d_compile.runtime.weights import Weights
 
 Start = Literal["zeros", "valid", "replicate"]
 Rate = Literal["native", "dense"]
+Prefer = Literal["memory", "speed"]
 RATES: tuple[str, ...] = ("native", "dense")
 STARTS: tuple[str, ...] = ("zeros", "valid", "replicate")
+PREFERENCES: tuple[str, ...] = ("memory", "speed")
 
 
 def compile(
@@ -40,6 +42,7 @@ def compile(
     rate: Rate = "native",
     start: Start = "zeros",
     policy: Mapping[str, GatePolicy] | None = None,
+    prefer: Prefer = "memory",
     strict: bool = False,
     time_axis: int | Sequence[int] | None = None,
     ops: Sequence[Operation] = (),
@@ -60,6 +63,8 @@ def compile(
         policy: how gates, norms and attention on the whole clip are made, by pattern of module path: from each
             ``frame`` (gates and norms, unless told otherwise), from a ``window`` of the last ones, ``cumulative`` from
             all so far, or ``exact`` on whole windows (docs/policies.md).
+        prefer: ``memory``: the smallest state there is, at unchanged delay; ``speed``: partial sums are kept in place
+            of inputs only where they move fewer bytes (docs/state.md).
         strict: refuse every approximation.
         time_axis: the axis of time, for each input or for all. None: 5-D inputs are ``(N, C, T, H, W)``, or where that
             cannot be streamed ``(N, T, ...)``; for others the one axis at which the network streams.
@@ -82,11 +87,13 @@ def compile(
         raise InputError(f"start is {start!r}\n  try: one of {', '.join(STARTS)}")
     if rate not in RATES:
         raise InputError(f"rate is {rate!r}\n  try: one of {', '.join(RATES)}")
+    if prefer not in PREFERENCES:
+        raise InputError(f"prefer is {prefer!r}\n  try: one of {', '.join(PREFERENCES)}")
     if window is not None and window < 1:
         raise InputError(f"window is {window}\n  try: a number of elements from 1 up")
     dtype, device = _dtype_and_device(model)
     program = rewrite(capture(model, read_clip(clip, dtype, device), table_with(ops), recurrences), passes)
-    plan_of = partial(compile_program, window=window, policy=policy, start=start, dense=rate == "dense")
+    plan_of = partial(compile_program, window=window, policy=policy, start=start, dense=rate == "dense", prefer=prefer)
     plan = plan_as_read(program, time_axis, plan_of)
     if strict:
         _require_exact(plan)

@@ -36,6 +36,7 @@ def compile_program(
     policy: Mapping[str, GatePolicy] | None = None,
     start: str = "zeros",
     dense: bool = False,
+    prefer: str = "memory",
 ) -> Plan:
     """The plan of a rewritten program: all other passes, in order.
 
@@ -43,6 +44,7 @@ def compile_program(
         window: width of resizable windows over time; None takes the clip's.
         policy: gate policies by module path pattern.
         dense: an answer at every frame, also where the network is strided.
+        prefer: ``memory`` or ``speed``: how the state's forms are chosen.
 
     Raises:
         UnsupportedError: operations that cannot be streamed.
@@ -54,4 +56,4 @@ def compile_program(
     program = separate_pools(propagate_time(program, choices))
     program = propagate_time(program, choices)
     program = propagate_time(program, replace(choices, every=thinned_windows(program)))
-    return lower(program, start=start, dense=dense)
+    return lower(program, start=start, dense=dense, prefer=prefer)

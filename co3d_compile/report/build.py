@@ -66,9 +66,7 @@ def _output(plan: Plan, output: PlanOutput, name: str, formulas: Formulas) -> Ou
 
 
 def _totals(plan: Plan, weights: tuple[Tensor, ...], formulas: Formulas) -> Totals:
-    by_phase = tuple(
-        sum(plan.nodes[firing.node].macs * firing.count for firing in firings) for firings in plan.schedule
-    )
+    by_phase = tuple(sum(firing.macs(plan.nodes[firing.node]) for firing in firings) for firings in plan.schedule)
     clip_macs = sum(node.clip_macs for node in plan.nodes)
     return Totals(
         period=plan.period,
@@ -77,7 +75,7 @@ def _totals(plan: Plan, weights: tuple[Tensor, ...], formulas: Formulas) -> Tota
         macs_by_phase=by_phase,
         saving=clip_macs * plan.period / sum(by_phase) if any(by_phase) else 1.0,
         share_streamed=1.0 - _share(_windowed_macs(plan), clip_macs),
-        state_elements=sum(value.keep * _size(value) for value in plan.values.values()),
+        state_elements=sum((value.keep + value.sums) * _size(value) for value in plan.values.values()),
         state_bytes=sum(_state_bytes(value) for value in plan.values.values()),
         parameters=sum(weight.numel() for weight in weights),
         weight_bytes=sum(weight.numel() * weight.element_size() for weight in weights),
@@ -163,7 +161,7 @@ def _size(value: Value) -> int:
 
 
 def _state_bytes(value: Value) -> int:
-    return value.keep * _size(value) * value.dtype.itemsize
+    return (value.keep + value.sums) * _size(value) * value.dtype.itemsize
 
 
 def _share(part: float, whole: float) -> float:
