@@ -21,6 +21,7 @@ from co3d_compile.ops.operation import Operation
 from co3d_compile.ops.table import table_with
 from co3d_compile.passes import compile_program, rewrite
 from co3d_compile.passes.own import ProgramPass
+from co3d_compile.passes.state.aims import Aims, Prefer
 from co3d_compile.passes.time_axes import plan_as_read
 from co3d_compile.passes.whole_clips.gates import GatePolicy
 from co3d_compile.plan.plan import Plan
@@ -28,10 +29,8 @@ from co3d_compile.runtime.weights import Weights
 
 Start = Literal["zeros", "valid", "replicate"]
 Rate = Literal["native", "dense"]
-Prefer = Literal["memory", "speed"]
 RATES: tuple[str, ...] = ("native", "dense")
 STARTS: tuple[str, ...] = ("zeros", "valid", "replicate")
-PREFERENCES: tuple[str, ...] = ("memory", "speed")
 
 
 def compile(
@@ -87,13 +86,12 @@ def compile(
         raise InputError(f"start is {start!r}\n  try: one of {', '.join(STARTS)}")
     if rate not in RATES:
         raise InputError(f"rate is {rate!r}\n  try: one of {', '.join(RATES)}")
-    if prefer not in PREFERENCES:
-        raise InputError(f"prefer is {prefer!r}\n  try: one of {', '.join(PREFERENCES)}")
     if window is not None and window < 1:
         raise InputError(f"window is {window}\n  try: a number of elements from 1 up")
+    aims = Aims(prefer)
     dtype, device = _dtype_and_device(model)
     program = rewrite(capture(model, read_clip(clip, dtype, device), table_with(ops), recurrences), passes)
-    plan_of = partial(compile_program, window=window, policy=policy, start=start, dense=rate == "dense", prefer=prefer)
+    plan_of = partial(compile_program, window=window, policy=policy, start=start, dense=rate == "dense", aims=aims)
     plan = plan_as_read(program, time_axis, plan_of)
     if strict:
         _require_exact(plan)

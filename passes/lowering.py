@@ -17,6 +17,7 @@ from co3d_compile.ops.running_norm import NORMED
 from co3d_compile.ops.table import OperationTable
 from co3d_compile.passes.loops.carrying import is_carried_on
 from co3d_compile.passes.scheduling import common_period, schedule_firings
+from co3d_compile.passes.state.aims import Aims
 from co3d_compile.passes.state.retiming import Wiring, smallest_state
 from co3d_compile.plan.operators import bodies_in
 from co3d_compile.plan.plan import (
@@ -46,7 +47,7 @@ from co3d_compile.program.program import (
 from co3d_compile.structure import structure_of
 
 
-def lower(program: Program, *, start: str, dense: bool, prefer: str) -> Plan:
+def lower(program: Program, *, start: str, dense: bool, aims: Aims) -> Plan:
     """The plan of an annotated program: aligned, with histories and schedule.
 
     Raises:
@@ -59,7 +60,7 @@ def lower(program: Program, *, start: str, dense: bool, prefer: str) -> Plan:
     outputs = _outputs(program)
     accumulating = {node.name for node in program.calls if flow_of(node).accumulates}
     wiring = Wiring(values, nodes, accumulating, {output.value for output in outputs}, period)
-    chosen, choice = smallest_state(wiring, prefer)
+    chosen, choice = smallest_state(wiring, aims)
     values, nodes = dict(chosen.values), tuple(chosen.nodes)
     _require_start(outputs, values, start)
     return Plan(

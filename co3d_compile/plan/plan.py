@@ -224,18 +224,30 @@ class LastResort:
 
 
 @dataclass(frozen=True)
+class Numbers:
+    """So many numbers of a dtype."""
+
+    dtype: torch.dtype
+    count: int
+
+    @property
+    def bytes(self) -> int:
+        return self.count * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
 class StateChoice:
-    """How the state was made small, in bytes of one stream.
+    """How the state was made small: what one stream would hold under other choices.
 
     Attributes:
-        prefer: ``memory``: as small as can be; ``speed``: transposed forms only where they move fewer bytes.
-        earliest_bytes: if every window kept its inputs, and everything fired as early as it can.
-        smallest_bytes: the least there is.
+        prefer: ``memory``: as little as can be; ``speed``: transposed forms only where they move fewer bytes.
+        earliest: if every window kept its inputs, and everything fired as early as it can.
+        smallest: the least there is, at unchanged delay.
     """
 
     prefer: str
-    earliest_bytes: int
-    smallest_bytes: int
+    earliest: tuple[Numbers, ...]
+    smallest: tuple[Numbers, ...]
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import prod
 
+import torch
+
 from co3d_compile.clock.timing import Timing
 from co3d_compile.ops.flow import ONE, Taps
-from co3d_compile.plan.plan import Form, PlanNode, Value, feeding_clock, timing_of
+from co3d_compile.plan.plan import Form, Numbers, PlanNode, Value, feeding_clock, timing_of
 
 
 def place_histories(values: Mapping[str, Value], nodes: Sequence[PlanNode], period: int) -> dict[str, Value]:
@@ -29,9 +31,14 @@ def place_histories(values: Mapping[str, Value], nodes: Sequence[PlanNode], peri
     return {name: replace(value, keep=keeps[name], sums=sums[name]) for name, value in values.items()}
 
 
-def state_bytes(values: Mapping[str, Value]) -> int:
-    """What one stream holds between ticks."""
-    return sum((value.keep + value.sums) * element_bytes(value) for value in values.values())
+def held_numbers(values: Mapping[str, Value]) -> tuple[Numbers, ...]:
+    """What one stream holds between ticks, by dtype."""
+    counts: dict[torch.dtype, int] = {}
+    for value in values.values():
+        if value.keep + value.sums:
+            count = (value.keep + value.sums) * prod(value.layout.running_shape(1, 1))
+            counts[value.dtype] = counts.get(value.dtype, 0) + count
+    return tuple(Numbers(dtype, count) for dtype, count in counts.items())
 
 
 def element_bytes(value: Value) -> int:

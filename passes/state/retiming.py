@@ -13,11 +13,12 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from co3d_compile.errors import InternalError
+from co3d_compile.passes.state.aims import Aims
 from co3d_compile.passes.state.forms import bytes_moved_more, has_transposed_form, prefers_speed
-from co3d_compile.passes.state.histories import element_bytes, place_histories, state_bytes
+from co3d_compile.passes.state.histories import element_bytes, held_numbers, place_histories
 from co3d_compile.passes.state.integer_program import IntegerProgram
 from co3d_compile.passes.state.reads import Read, reads_of
-from co3d_compile.plan.plan import Form, PlanNode, StateChoice, Value, timing_of
+from co3d_compile.plan.plan import Form, Numbers, PlanNode, StateChoice, Value, timing_of
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,9 @@ class Wiring:
         return replace(self, values=place_histories(self.values, self.nodes, self.period))
 
     @property
-    def state_bytes(self) -> int:
-        return state_bytes(self.values)
+    def held(self) -> tuple[Numbers, ...]:
+        """What one stream holds between ticks."""
+        return held_numbers(self.values)
 
     def choosable(self, prefer: str) -> dict[int, PlanNode]:
         """By index, the nodes that may take the transposed form."""
@@ -53,16 +55,16 @@ class Wiring:
         }
 
 
-def smallest_state(wiring: Wiring, prefer: str) -> tuple[Wiring, StateChoice]:
+def smallest_state(wiring: Wiring, aims: Aims) -> tuple[Wiring, StateChoice]:
     """The same network with forms, firing ticks and histories.
 
     Law: no value changes, no output comes out later, and no choice of forms and firing ticks keeps less (under
     ``speed``: no choice among the forms that move the fewest bytes).
     """
-    earliest = wiring.with_histories().state_bytes
+    earliest = wiring.with_histories().held
     smallest = _Choice(wiring, "memory").made()
-    chosen = smallest if prefer == "memory" else _Choice(wiring, prefer).made()
-    return chosen, StateChoice(prefer, earliest, smallest.state_bytes)
+    chosen = smallest if aims.prefer == "memory" else _Choice(wiring, aims.prefer).made()
+    return chosen, StateChoice(aims.prefer, earliest, smallest.held)
 
 
 @dataclass
@@ -89,7 +91,9 @@ class _Choice:
         held = {place: solution[variable] for place, variable in later.items()}
         transposed = {place for place, variable in forms.items() if solution[variable]}
         chosen = _applied(wiring, held, transposed).with_histories()
-        if chosen.state_bytes != sum(weight * solution[variable] for variable, weight in self.state.items()):
+        if sum(numbers.bytes for numbers in chosen.held) != sum(
+            weight * solution[variable] for variable, weight in self.state.items()
+        ):
             raise InternalError("the state that was chosen is not the state that the histories hold")
         return chosen
 
