@@ -58,8 +58,7 @@ def lower(program: Program, *, start: str, dense: bool, aims: Aims) -> Plan:
     nodes = tuple(_plan_node(node, program.operations) for node in program.calls if facts_of(node).streams)
     period = common_period(values)
     outputs = _outputs(program)
-    accumulating = {node.name for node in program.calls if flow_of(node).accumulates}
-    wiring = Wiring(values, nodes, accumulating, {output.value for output in outputs}, period)
+    wiring = Wiring(values, nodes, {output.value for output in outputs}, period)
     chosen, choice = smallest_state(wiring, aims)
     values, nodes = dict(chosen.values), tuple(chosen.nodes)
     _require_start(outputs, values, start)
@@ -159,6 +158,7 @@ def _plan_node(node: fx.Node, operations: OperationTable) -> PlanNode:
         macs=macs // batch,
         clip_macs=macs // batch * elements,
         resizable=flow.resizable and flow.way is not Way.GATE,
+        accumulates=flow.accumulates,
     )
 
 

@@ -78,6 +78,7 @@ class PlanNode:
         macs: multiply-accumulates for one element and one stream.
         clip_macs: the same for all elements of the example clip.
         resizable: a window whose width ``compile(window=)`` sets.
+        accumulates: its taps add up, so that it may take the transposed form.
         held: ticks that it fires later than it could, so that less is kept.
     """
 
@@ -92,6 +93,7 @@ class PlanNode:
     macs: int = 0
     clip_macs: int = 0
     resizable: bool = False
+    accumulates: bool = False
     form: Form = Form.DIRECT
     held: int = 0
 

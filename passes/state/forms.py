@@ -12,7 +12,7 @@ from co3d_compile.plan.plan import PlanNode, Value, timing_of
 
 def has_transposed_form(node: PlanNode, values: Mapping[str, Value]) -> bool:
     """A window whose taps add up, on a clock without bursts: each of its elements can be taken as it comes."""
-    if len(node.reads) != 1 or node.resizable or not _is_plain(node.reading):
+    if not node.accumulates or len(node.reads) != 1 or node.resizable or not _is_plain(node.reading):
         return False
     source, made = values[node.reads[0]], values[node.outputs[0]]
     whole = source.layout == source.layout.solid() and source.has_time

@@ -26,13 +26,11 @@ class Wiring:
     """What is chosen for: a plan's values and nodes before anything is kept, all firing as early as they can.
 
     Attributes:
-        accumulating: names of the nodes whose taps add up.
         outputs: values that the network gives out.
     """
 
     values: Mapping[str, Value]
     nodes: Sequence[PlanNode]
-    accumulating: Collection[str]
     outputs: Collection[str]
     period: int
 
@@ -49,9 +47,7 @@ class Wiring:
         return {
             place: node
             for place, node in enumerate(self.nodes)
-            if node.name in self.accumulating
-            and has_transposed_form(node, self.values)
-            and (prefer == "memory" or prefers_speed(node, self.values))
+            if has_transposed_form(node, self.values) and (prefer == "memory" or prefers_speed(node, self.values))
         }
 
 
