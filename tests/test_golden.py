@@ -85,6 +85,55 @@ def test_macs_per_clip_and_per_frame(name: str, numbers: list[int]) -> None:
     assert [totals.clip_macs, totals.macs_per_frame] == numbers
 
 
+OPTIMA = {
+    "X3D-M 16x224": "x3d_m",
+    "r3d_18 16x112": "r3d_18",
+    "r2plus1d_18 16x112 (torchvision)": "r2plus1d_18",
+}
+
+
+@pytest.mark.parametrize("name", OPTIMA)
+def test_state_is_the_least_there_is(name: str) -> None:
+    totals = report_of(OPTIMA[name]).totals
+
+    assert totals.state_elements == GOLDEN["state_floats"][name]["optimum"]
+
+
+@cache
+def slow_with_its_pool() -> Report:
+    """golden.json's Slow: a kernel of its own in the stem, and a pool of 8 frames."""
+    from pytorchvideo.models.resnet import create_resnet
+
+    model = create_resnet(model_num_class=400, stem_conv_kernel_size=(1, 7, 7), head_pool_kernel_size=(8, 7, 7))
+    with torch.device("meta"):
+        return co3d_compile.compile(model.eval(), torch.empty(1, 3, 8, 224, 224)).report
+
+
+def golden_slow() -> dict[str, int]:
+    return next(row for name, row in GOLDEN["state_floats"].items() if name.startswith("Slow-R50"))
+
+
+def test_slow_keeps_the_least_there_is() -> None:
+    assert slow_with_its_pool().totals.state_elements == golden_slow()["optimum"]
+
+
+def test_state_of_all_direct_forms_at_the_earliest_ticks() -> None:
+    """golden.json pools over time and space at once; a pool over space first keeps 1 of 7 x 7 positions."""
+    slow, x3d, r3d = slow_with_its_pool(), report_of("x3d_m"), report_of("r3d_18")
+    pooled = {"slow": 7 * 2048, "x3d": 15 * 432}
+    head = 512  # golden.json counts r3d_18's trunk, without the window of its head
+
+    floats = {
+        name: report.totals.earliest_state_bytes // 4 for name, report in (("slow", slow), ("x3d", x3d), ("r3d", r3d))
+    }
+    assert floats["slow"] + (49 - 1) * pooled["slow"] == golden_slow()["all direct, earliest firing"]
+    assert (
+        floats["x3d"] + (49 - 1) * pooled["x3d"]
+        == (GOLDEN["state_floats"]["X3D-M 16x224"]["all direct, earliest firing (trunk)"])
+    )
+    assert floats["r3d"] - head == GOLDEN["state_floats"]["r3d_18 16x112"]["all direct, earliest firing (trunk)"]
+
+
 def test_i3d_computes_most_on_the_ticks_that_emit() -> None:
     report = report_of("i3d")
     (output,) = report.outputs

@@ -120,13 +120,14 @@ def test_totals_of_a_classifier() -> None:
     assert (totals.period, totals.gates) == (1, 0)
 
 
-def test_macs_of_a_strided_block_fall_on_different_ticks() -> None:
+def test_macs_of_a_strided_block_fall_on_the_ticks_at_which_it_fires() -> None:
+    """The shortcut, held until its frame is read for the last time, fires with the others."""
     report = report_of(StridedBlock(), (1, 1, 8, 2, 2))
     conv1, conv2, shortcut = 2 * 4 * 3, 2 * 4 * 6, 2 * 4
 
     assert report.totals.period == 2
-    assert report.totals.macs_by_phase == (shortcut, conv1 + conv2)
-    assert (report.totals.lightest_tick, report.totals.heaviest_tick) == (shortcut, conv1 + conv2)
+    assert report.totals.macs_by_phase == (0, conv1 + conv2 + shortcut)
+    assert (report.totals.lightest_tick, report.totals.heaviest_tick) == (0, conv1 + conv2 + shortcut)
     assert report.totals.macs_per_frame == (conv1 + conv2 + shortcut) / 2
     assert report.totals.clip_macs == 4 * (conv1 + conv2 + shortcut)
 
@@ -139,11 +140,13 @@ def test_layers_of_a_strided_block() -> None:
     assert {path: (layer.stride, layer.delay) for path, layer in layers.items()} == {
         "conv1": (2, 1),
         "conv2": (2, 3),
-        "shortcut": (2, 0),
+        "shortcut": (2, 3),
     }
+    assert {path: layer.held for path, layer in layers.items()} == {"conv1": 0, "conv2": 0, "shortcut": 3}
     assert {path: layer.padding for path, layer in layers.items()} == {"conv1": 1, "conv2": 2, "shortcut": 0}
-    assert layers["shortcut"].history == 2
-    assert (frames.operation, frames.history, frames.state_bytes) == ("input", 2, 2 * 4 * 4)
+    assert layers["shortcut"].history == 0
+    assert (frames.operation, frames.history, frames.state_bytes) == ("input", 3, 3 * 4 * 4)
+    assert report.totals.earliest_state_bytes == (2 + 2 * 2 + 2 * 2) * 4 * 4
     assert sum(layer.state_bytes for layer in report.layers) == report.totals.state_bytes
     assert sum(layer.macs_share for layer in report.layers) == pytest.approx(1)
     assert sum(layer.state_share for layer in report.layers) == pytest.approx(1)
@@ -228,7 +231,7 @@ def test_text_holds_the_numbers_and_fits() -> None:
     assert all(len(line) <= 80 for line in text.splitlines())
     assert re.search(r"MACs per clip +320\b", text)
     assert re.search(r"delay +3 ticks", text)
-    assert re.search(r"shortcut conv3d +2 +0 +8? ", text)
+    assert re.search(r"shortcut conv3d +2 +3 +8? ", text)
     assert "exact" in text
 
 

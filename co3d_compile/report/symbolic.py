@@ -10,8 +10,8 @@ import sympy
 
 from co3d_compile.clock.periodic import Periodic
 from co3d_compile.clock.timing import Timing
-from co3d_compile.passes.histories import kept_for
-from co3d_compile.plan.plan import Plan, PlanNode, Value
+from co3d_compile.passes.state.histories import kept_for
+from co3d_compile.plan.plan import Form, Plan, PlanNode, Value
 from co3d_compile.report.data import OutputFormulas, TotalFormulas
 
 WINDOW = sympy.Symbol("W", integer=True, positive=True)
@@ -57,7 +57,7 @@ class Formulas:
     @cached_property
     def state_bytes(self) -> sympy.Expr:
         """Of all streams together."""
-        return sympy.Add(*(self._history(value) for value in self._plan.values.values() if value.keep))
+        return sympy.Add(*(self._history(value) for value in self._plan.values.values() if value.keep + value.sums))
 
     @cached_property
     def macs_per_frame(self) -> sympy.Expr:
@@ -110,15 +110,15 @@ class Formulas:
     def _history(self, value: Value) -> sympy.Expr:
         kept = sympy.Max(0, *(self._kept_for(value.name, node) for node in self._readers[value.name]))
         size = prod(value.layout.running_shape(1, 1)) * value.dtype.itemsize
-        return kept * size * (1 if value.layout.batch_dim is None else BATCH)
+        return (kept + value.sums) * size * (1 if value.layout.batch_dim is None else BATCH)
 
     def _kept_for(self, value: str, node: PlanNode) -> sympy.Expr:
         """Elements kept for one reader: the most are needed right before it takes an element."""
         made = node.outputs[0]
         source, reader = self._plan.timing(value), self._plan.timing(made)
         taps = node.taps[node.reads.index(value)]
-        if made not in self._resized:
-            return sympy.Integer(kept_for(source, taps, reader, self._plan.period))
+        if made not in self._resized or node.form is Form.TRANSPOSED:
+            return sympy.Integer(kept_for(source, taps, reader, self._plan.period, node.form))
         begun = self.delay(value) if value in self._resized else source.clock.unbounded(0)
         waited = (self.delay(made) - begun) / source.stride
         return sympy.ceiling(waited) - taps.index.first(0)

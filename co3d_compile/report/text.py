@@ -93,6 +93,9 @@ def _totals(totals: Totals, start: str, rate: str) -> RenderableType:
         _add(table, "lightest tick", f"{totals.lightest_tick:,}", "MACs")
     _add(table, "state", f"{totals.state_bytes:,} bytes", f"{totals.state_elements:,} numbers")
     _add(table, "", "", _formula(totals.formulas.state_bytes))
+    _add(table, "  all direct", f"{totals.earliest_state_bytes:,} bytes", "everything as early as it can fire")
+    if totals.prefer == "speed":
+        _add(table, "  for memory", f"{totals.smallest_state_bytes:,} bytes", "the least there is; speed was preferred")
     _add(table, "weights", f"{totals.weight_bytes:,} bytes", f"{totals.parameters:,} numbers")
     _add(table, "gates", f"{totals.gates}")
     _add(table, "start", start)
