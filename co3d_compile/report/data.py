@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from co3d_compile.errors import ArtifactError, Refusal
 from co3d_compile.plan.plan import Approximation
 
 SCHEMA = 1
+
+Cause = Literal["lookahead", "cut", "held"]
+Law = Literal["exact", "approximate", "affected"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,26 @@ class Deviation:
 
 
 @dataclass(frozen=True)
+class DelayPart:
+    """What one layer adds to the delay of an output.
+
+    Attributes:
+        layer: its name; ``path`` and ``operation`` as of the layer.
+        cause: ``lookahead``: it reads elements later than its own; ``cut``: the original cuts elements off at the end,
+            and this one waits until it is sure to stay; ``held``: it fires later than it could.
+        ticks: below 0 where it reads only elements that are earlier than its own.
+        sum: of the parts up to this one.
+    """
+
+    layer: str
+    path: str
+    operation: str
+    cause: Cause
+    ticks: int
+    sum: int
+
+
+@dataclass(frozen=True)
 class OutputReport:
     """One output tensor.
 
@@ -66,6 +89,7 @@ class OutputReport:
         receptive_field: frames that one element depends on; of what is carried, the frames that enter at each step.
         steady_tick: the tick of the first element that has seen no padding.
         padding: aggregated temporal padding, in frames: how far the first element reaches back before the video.
+        critical_path: the layers that make the delay, from the input to the output; their ticks sum to the delay.
         deviation: of an approximate output, once it has been measured.
     """
 
@@ -80,6 +104,7 @@ class OutputReport:
     steady_tick: int
     padding: int
     formulas: OutputFormulas
+    critical_path: tuple[DelayPart, ...] = ()
     carried: tuple[str, ...] = ()
     deviation: Deviation | None = None
 
@@ -99,9 +124,14 @@ class LayerReport:
         stride, elements, delay: its clock, as of an output.
         kernel: elements that it reads for one that it makes.
         padding: frames of its own temporal padding before the video, which the stream strips.
+        shift: frames of padding that its first element has seen, its own and that of all layers before it.
+        padded_share: of the elements that the example clip gives, those that have seen padding, 0 to 1: there the
+            stream differs from what the layer was trained on.
+        law: ``exact``; ``approximate``: made under a policy; ``affected``: depends on what is approximate.
         macs_per_frame: multiply-accumulates, mean over a period.
         clip_macs: the same for the example clip.
         history: elements of what it makes that are kept between ticks, for whoever reads back.
+        needed_by: the layer that reads furthest back; empty where nothing is kept.
         state_bytes: of that history.
         macs_share, state_share: of the totals, 0 to 1.
     """
@@ -115,10 +145,42 @@ class LayerReport:
     delay: int
     kernel: int
     padding: int
+    shift: int
+    padded_share: float
+    law: Law
     macs_per_frame: float
     macs_share: float
     clip_macs: int
     history: int
+    needed_by: str
+    state_bytes: int
+    state_share: float
+
+
+@dataclass(frozen=True)
+class ModuleReport:
+    """A module of the user's model, with all that is in it.
+
+    Attributes:
+        path: empty for the whole model.
+        depth: names in the path.
+        layers: operations and inputs in it.
+        approximate: of these, the ones made under a policy.
+        padding: frames of temporal padding of its layers, summed.
+        shift, padded_share: the most among its layers, as of a layer.
+        macs_per_frame, macs_share, clip_macs, state_bytes, state_share: summed over its layers.
+    """
+
+    path: str
+    depth: int
+    layers: int
+    approximate: int
+    padding: int
+    shift: int
+    padded_share: float
+    macs_per_frame: float
+    macs_share: float
+    clip_macs: int
     state_bytes: int
     state_share: float
 
@@ -192,6 +254,8 @@ class Report:
 
     Attributes:
         rate: ``native``: outputs as often as the strided network gives them; ``dense``: at every frame.
+        layers: in the order in which they run, inputs first.
+        modules: the layers summed by the tree of modules, each module before those in it.
     """
 
     start: str
@@ -200,6 +264,7 @@ class Report:
     outputs: tuple[OutputReport, ...]
     totals: Totals
     layers: tuple[LayerReport, ...]
+    modules: tuple[ModuleReport, ...]
     last_resorts: tuple[LastResortReport, ...] = ()
 
     @property
@@ -231,6 +296,7 @@ class Report:
                 outputs=tuple(_output(entry) for entry in data["outputs"]),
                 totals=Totals(**_frozen(data["totals"]) | {"formulas": TotalFormulas(**data["totals"]["formulas"])}),
                 layers=tuple(LayerReport(**_frozen(entry)) for entry in data["layers"]),
+                modules=tuple(ModuleReport(**entry) for entry in data["modules"]),
                 last_resorts=tuple(_last_resort(entry) for entry in data["last_resorts"]),
             )
         except (KeyError, TypeError) as damage:
@@ -241,6 +307,7 @@ def _output(data: Mapping[str, Any]) -> OutputReport:
     nested = {
         "approximations": tuple(Approximation(**entry) for entry in data["approximations"]),
         "formulas": OutputFormulas(**data["formulas"]),
+        "critical_path": tuple(DelayPart(**entry) for entry in data["critical_path"]),
         "deviation": None if data["deviation"] is None else Deviation(**data["deviation"]),
     }
     return OutputReport(**_frozen(data) | nested)
