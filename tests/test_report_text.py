@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
 
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 import co3d_compile
 from co3d_compile.report.comparison import compare
 from co3d_compile.report.comparison_text import render_comparison
-from co3d_compile.report.data import Report
+from co3d_compile.report.data import DelayPart, Report
 from co3d_compile.report.text import render_report
 from tests.small_models import CLIP, residual
 from tests.test_report import Classifier, StridedBlock
@@ -70,6 +71,28 @@ def test_what_makes_the_delay() -> None:
     report = co3d_compile.compile(StridedBlock(), (1, 1, 8, 2, 2)).report
 
     assert section(shown(render_report(report)), "Delay") == wanted
+
+
+def test_why_a_layer_delays_without_looking_ahead() -> None:
+    """An output that is cut at its end, and of which one layer is held, with a name that is no markup."""
+    report = chain()
+    (output,) = report.outputs
+    path = (
+        DelayPart("conv", "stem.0", "conv3d", "held", 2, 2),
+        DelayPart("slice", "[bold]", "slice", "cut", 3, 5),
+    )
+    text = shown(render_report(replace(report, outputs=(replace(output, critical_path=path),))))
+
+    assert section(text, "Delay")[2:] == [
+        "stem.0 conv3d, fires later than it could             +2      2",
+        "[bold] slice, until its elements are sure to stay    +3      5",
+    ]
+
+
+def test_what_there_is_none_of_has_no_section() -> None:
+    text = shown(render_report(co3d_compile.compile(nn.Conv3d(1, 1, (1, 3, 3)), (1, 1, 8, 4, 4)).report))
+
+    assert [title for title in ("Delay", "Largest states", "Padding", "Layers") if f"\n{title}" in text] == ["Layers"]
 
 
 def test_what_is_kept_and_for_whom() -> None:

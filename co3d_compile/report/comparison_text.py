@@ -38,7 +38,7 @@ def _output(output: Compared) -> RenderableType:
 def _side_by_side(differences: Sequence[Difference]) -> RenderableType:
     table = numbers("", "first", "second", "difference", "ratio")
     for one in differences:
-        table.add_row(_words(one.attribute), _value(one.first), _value(one.second), *_change(one))
+        table.add_row(_words(one.attribute), Text(_value(one.first)), Text(_value(one.second)), *_change(one))
     return table
 
 

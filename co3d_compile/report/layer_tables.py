@@ -10,7 +10,7 @@ from rich.text import Text
 
 from co3d_compile.report.data import DelayPart, LayerReport, ModuleReport, OutputReport
 from co3d_compile.report.modules import enclosing
-from co3d_compile.report.tables import headed, named, numbers, share_of, some, stride
+from co3d_compile.report.tables import broken, headed, named, numbers, share_of, some, stride
 
 LARGEST = 8
 WIDE = 40
@@ -66,7 +66,8 @@ def largest_states(layers: Sequence[LayerReport]) -> Iterator[RenderableType]:
 def _kept(layer: LayerReport, reader: LayerReport | None) -> Text:
     kept = named(layer.path or layer.name, layer.operation, WIDE)
     if reader is not None:
-        kept.append(f"\n  for {reader.path or reader.name} {reader.operation}", style="dim")
+        path = broken(reader.path or reader.name, WIDE).replace("\n", "\n    ")
+        kept.append(f"\n  for {path} {reader.operation}", style="dim")
     return kept
 
 
