@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
 from co3d_compile.errors import ArtifactError, Refusal
+from co3d_compile.plan.encoding import decode
 from co3d_compile.plan.plan import Approximation
 
 SCHEMA = 1
@@ -288,36 +289,7 @@ class Report:
                 f"the report has schema {data.get('schema')}; this version reads {SCHEMA}\n"
                 "  try: the version of co3d-compile that wrote it"
             )
-        try:
-            return cls(
-                start=data["start"],
-                rate=data["rate"],
-                inputs=tuple(InputReport(**_frozen(entry)) for entry in data["inputs"]),
-                outputs=tuple(_output(entry) for entry in data["outputs"]),
-                totals=Totals(**_frozen(data["totals"]) | {"formulas": TotalFormulas(**data["totals"]["formulas"])}),
-                layers=tuple(LayerReport(**_frozen(entry)) for entry in data["layers"]),
-                modules=tuple(ModuleReport(**entry) for entry in data["modules"]),
-                last_resorts=tuple(_last_resort(entry) for entry in data["last_resorts"]),
-            )
-        except (KeyError, TypeError) as damage:
-            raise ArtifactError(f"the report is damaged: {damage}\n  try: compile again") from damage
-
-
-def _output(data: Mapping[str, Any]) -> OutputReport:
-    nested = {
-        "approximations": tuple(Approximation(**entry) for entry in data["approximations"]),
-        "formulas": OutputFormulas(**data["formulas"]),
-        "critical_path": tuple(DelayPart(**entry) for entry in data["critical_path"]),
-        "deviation": None if data["deviation"] is None else Deviation(**data["deviation"]),
-    }
-    return OutputReport(**_frozen(data) | nested)
-
-
-def _last_resort(data: Mapping[str, Any]) -> LastResortReport:
-    refusals = tuple(Refusal(**entry) for entry in data["refusals"])
-    return LastResortReport(**{**data, "refusals": refusals})
-
-
-def _frozen(data: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON's lists as the tuples they were."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+        fields = {name: value for name, value in data.items() if name not in ("schema", "exact")}
+        report = decode(fields, cls, "report")
+        assert isinstance(report, cls)
+        return report

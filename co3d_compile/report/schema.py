@@ -18,7 +18,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from co3d_compile.report import comparison, data
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-PLAIN = {str: "string", int: "integer", bool: "boolean", NoneType: "null"}
+PLAIN = {bool: "boolean", int: "integer", str: "string", NoneType: "null"}
 NOT_FINITE = ("inf", "-inf", "nan")
 """JSON has no infinity and no NaN: their names stand for them."""
 ATTRIBUTE = re.compile(r"^    (\w+(?:, \w+)*): (.*(?:\n      +.*)*)", flags=re.MULTILINE)
@@ -66,18 +66,26 @@ def _schema(kind: Any, definitions: dict[str, Schema]) -> Schema:
     if kind is float:
         definitions["number"] = {"anyOf": [{"type": "number"}, {"enum": list(NOT_FINITE)}]}
         return {"$ref": "#/$defs/number"}
-    if kind in PLAIN:
-        return {"type": PLAIN[kind]}
     if get_origin(kind) is Literal:
         return {"enum": list(members)}
     if get_origin(kind) in (Union, UnionType):
         return {"anyOf": [_schema(member, definitions) for member in members]}
     if get_origin(kind) is tuple:
-        return {"type": "array", "items": _schema(members[0], definitions)}
-    if isinstance(kind, type) and issubclass(kind, Enum):
+        return _array(members, definitions)
+    if issubclass(kind, Enum):
         return {"enum": [member.value for member in kind]}
+    for plain, name in PLAIN.items():
+        if issubclass(kind, plain):
+            return {"type": name}
     assert is_dataclass(kind), f"no schema for {kind}"
     return _reference(kind, definitions)
+
+
+def _array(members: tuple[Any, ...], definitions: dict[str, Schema]) -> Schema:
+    if members[-1] is Ellipsis:
+        return {"type": "array", "items": _schema(members[0], definitions)}
+    entries = [_schema(member, definitions) for member in members]
+    return {"type": "array", "prefixItems": entries, "minItems": len(entries), "maxItems": len(entries)}
 
 
 def _reference(kind: Any, definitions: dict[str, Schema]) -> Schema:
