@@ -21,6 +21,7 @@ from co3d_compile.ops.operation import Operation
 from co3d_compile.ops.table import table_with
 from co3d_compile.passes import compile_program, rewrite
 from co3d_compile.passes.own import ProgramPass
+from co3d_compile.passes.state.aims import Aims, Prefer
 from co3d_compile.passes.time_axes import plan_as_read
 from co3d_compile.passes.whole_clips.gates import GatePolicy
 from co3d_compile.plan.plan import Plan
@@ -40,6 +41,7 @@ def compile(
     rate: Rate = "native",
     start: Start = "zeros",
     policy: Mapping[str, GatePolicy] | None = None,
+    prefer: Prefer = "memory",
     strict: bool = False,
     time_axis: int | Sequence[int] | None = None,
     ops: Sequence[Operation] = (),
@@ -60,6 +62,8 @@ def compile(
         policy: how gates, norms and attention on the whole clip are made, by pattern of module path: from each
             ``frame`` (gates and norms, unless told otherwise), from a ``window`` of the last ones, ``cumulative`` from
             all so far, or ``exact`` on whole windows (docs/policies.md).
+        prefer: ``memory``: the smallest state there is, at unchanged delay; ``speed``: partial sums are kept in place
+            of inputs only where they move fewer bytes (docs/state.md).
         strict: refuse every approximation.
         time_axis: the axis of time, for each input or for all. None: 5-D inputs are ``(N, C, T, H, W)``, or where that
             cannot be streamed ``(N, T, ...)``; for others the one axis at which the network streams.
@@ -84,9 +88,10 @@ def compile(
         raise InputError(f"rate is {rate!r}\n  try: one of {', '.join(RATES)}")
     if window is not None and window < 1:
         raise InputError(f"window is {window}\n  try: a number of elements from 1 up")
+    aims = Aims(prefer)
     dtype, device = _dtype_and_device(model)
     program = rewrite(capture(model, read_clip(clip, dtype, device), table_with(ops), recurrences), passes)
-    plan_of = partial(compile_program, window=window, policy=policy, start=start, dense=rate == "dense")
+    plan_of = partial(compile_program, window=window, policy=policy, start=start, dense=rate == "dense", aims=aims)
     plan = plan_as_read(program, time_axis, plan_of)
     if strict:
         _require_exact(plan)

@@ -13,6 +13,7 @@ from co3d_compile.passes.lowering import lower
 from co3d_compile.passes.own import ProgramPass, run_own_passes
 from co3d_compile.passes.propagation import Choices, propagate_time, smallest_window
 from co3d_compile.passes.separation import separate_pools
+from co3d_compile.passes.state.aims import Aims
 from co3d_compile.passes.thinning import thinned_windows
 from co3d_compile.passes.whole_clips.gates import GatePolicy
 from co3d_compile.passes.whole_clips.last_resort import settle_time, without_assertions
@@ -36,6 +37,7 @@ def compile_program(
     policy: Mapping[str, GatePolicy] | None = None,
     start: str = "zeros",
     dense: bool = False,
+    aims: Aims | None = None,
 ) -> Plan:
     """The plan of a rewritten program: all other passes, in order.
 
@@ -43,6 +45,7 @@ def compile_program(
         window: width of resizable windows over time; None takes the clip's.
         policy: gate policies by module path pattern.
         dense: an answer at every frame, also where the network is strided.
+        aims: what firing ticks and forms are chosen for; None: the least state.
 
     Raises:
         UnsupportedError: operations that cannot be streamed.
@@ -54,4 +57,4 @@ def compile_program(
     program = separate_pools(propagate_time(program, choices))
     program = propagate_time(program, choices)
     program = propagate_time(program, replace(choices, every=thinned_windows(program)))
-    return lower(program, start=start, dense=dense)
+    return lower(program, start=start, dense=dense, aims=aims or Aims())

@@ -15,9 +15,10 @@ from co3d_compile.ops.operation import Facts
 from co3d_compile.ops.running import TARGETS
 from co3d_compile.ops.running_norm import NORMED
 from co3d_compile.ops.table import OperationTable
-from co3d_compile.passes.histories import place_histories
 from co3d_compile.passes.loops.carrying import is_carried_on
 from co3d_compile.passes.scheduling import common_period, schedule_firings
+from co3d_compile.passes.state.aims import Aims
+from co3d_compile.passes.state.retiming import Wiring, smallest_state
 from co3d_compile.plan.operators import bodies_in
 from co3d_compile.plan.plan import (
     Approximation,
@@ -46,7 +47,7 @@ from co3d_compile.program.program import (
 from co3d_compile.structure import structure_of
 
 
-def lower(program: Program, *, start: str, dense: bool) -> Plan:
+def lower(program: Program, *, start: str, dense: bool, aims: Aims) -> Plan:
     """The plan of an annotated program: aligned, with histories and schedule.
 
     Raises:
@@ -56,8 +57,11 @@ def lower(program: Program, *, start: str, dense: bool) -> Plan:
     statics = tuple(_plan_node(node, program.operations) for node in program.calls if not facts_of(node).streams)
     nodes = tuple(_plan_node(node, program.operations) for node in program.calls if facts_of(node).streams)
     period = common_period(values)
-    values = place_histories(values, nodes, period)
     outputs = _outputs(program)
+    accumulating = {node.name for node in program.calls if flow_of(node).accumulates}
+    wiring = Wiring(values, nodes, accumulating, {output.value for output in outputs}, period)
+    chosen, choice = smallest_state(wiring, aims)
+    values, nodes = dict(chosen.values), tuple(chosen.nodes)
     _require_start(outputs, values, start)
     return Plan(
         period=period,
@@ -73,6 +77,7 @@ def lower(program: Program, *, start: str, dense: bool) -> Plan:
         in_structure=structure_of(program.in_spec),
         structure=program.structure,
         weights=tuple(node.target for node in program.graph.nodes if node.op == "get_attr"),
+        state=choice,
         start=start,
         dense=dense,
         fixed_batch=_fixed_batch(program),

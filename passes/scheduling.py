@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import lcm
 
-from co3d_compile.plan.plan import Firing, PlanNode, Value, timing_of
+from co3d_compile.plan.plan import Feeding, Firing, Form, PlanNode, Value, feeding_clock, feeding_of, timing_of
 
 
 def common_period(values: Mapping[str, Value]) -> int:
@@ -15,8 +15,8 @@ def common_period(values: Mapping[str, Value]) -> int:
 
 def schedule_firings(
     values: Mapping[str, Value], nodes: Sequence[PlanNode], period: int
-) -> tuple[tuple[Firing, ...], ...]:
-    """What fires at each phase, in the order of the nodes.
+) -> tuple[tuple[Firing | Feeding, ...], ...]:
+    """What runs at each phase, in the order of the nodes.
 
     Law: every element fires once, at its clock's tick, after all that it reads.
     """
@@ -26,7 +26,9 @@ def schedule_firings(
     )
 
 
-def _firings(values: Mapping[str, Value], place: int, node: PlanNode, tick: int) -> list[Firing]:
+def _firings(values: Mapping[str, Value], place: int, node: PlanNode, tick: int) -> Sequence[Firing | Feeding]:
+    if node.form is Form.TRANSPOSED:
+        return _feedings(values, place, node, tick)
     due = range(_made(values[node.outputs[0]], tick - 1), _made(values[node.outputs[0]], tick))
     if due and node.reading.produces is not None:
         return [_firing(values, place, node, due.start, len(due), tick)]
@@ -40,6 +42,15 @@ def _firing(values: Mapping[str, Value], place: int, node: PlanNode, element: in
         newest = (element if name in node.outputs else _made(values[name], tick)) - 1
         backs.append(tuple(newest - tap for tap in taps.places(element, count)))
     return Firing(place, element, count, tuple(backs))
+
+
+def _feedings(values: Mapping[str, Value], place: int, node: PlanNode, tick: int) -> list[Feeding]:
+    """The elements that are taken into partial sums at a tick."""
+    source, taps = values[node.reads[0]], node.reading
+    clock = feeding_clock(timing_of(source), taps, timing_of(values[node.outputs[0]]))
+    newest = _made(source, tick) - 1
+    due = range(clock.count_through(tick - 1), clock.count_through(tick))
+    return [feeding_of(place, taps, element, newest - element) for element in due]
 
 
 def _made(value: Value, tick: int) -> int:

@@ -16,6 +16,7 @@ from co3d_compile.cli.printing import JSON, print_json, print_report, progress, 
 from co3d_compile.cli.values import OPS, clip_of, elements, policy, rules, see_working_folder, shapes
 from co3d_compile.network import Network
 from co3d_compile.ops.operation import Operation
+from co3d_compile.passes.state.aims import PREFERENCES
 from co3d_compile.verification.result import Verification
 
 CODES = (
@@ -55,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--window", type=elements, metavar="W", help="elements that a pool over the whole clip takes in the stream")
     add("--rate", choices=RATES, default="native", help="answers as the strided network gives them, or at every frame")
     add("--start", choices=STARTS, default="zeros", help="what stands before the first frame (default: zeros)")
+    add("--prefer", choices=PREFERENCES, default="memory", help="what state is chosen for (default: memory)")
     add(
         "--policy",
         type=policy,
@@ -113,6 +115,7 @@ def _network(loaded: LoadedModel, clip: ClipArgument, ops: Sequence[Operation], 
         rate=options.rate,
         start=options.start,
         policy=dict(options.policy or ()),
+        prefer=options.prefer,
         strict=options.strict,
         time_axis=axes[0] if axes and len(axes) == 1 else axes,
         ops=ops,

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from co3d_compile.layout import Dim, Layout, Mark
 from co3d_compile.ops.flow import Flow, Taps, alone, collapsed, windowed
+from co3d_compile.ops.frame_accumulation import frame_accumulation
 from co3d_compile.ops.frame_convolution import Geometry, frame_convolution
-from co3d_compile.ops.operation import Block, Call, Operation, Refused, Sample, Step, per_spatial
+from co3d_compile.ops.operation import Accumulator, Block, Call, Operation, Refused, Sample, Step, per_spatial
 from co3d_compile.ops.spatial import spatial_layout, time_axis
 
 
@@ -41,6 +42,7 @@ class Convolution(Operation):
             before=padding[axis],
             after=padding[axis],
             fill=0.0,
+            accumulates=count > 1,
         )
 
     def adapted(self, arguments: Mapping[str, Any], block: Block) -> Mapping[str, Any]:
@@ -56,8 +58,17 @@ class Convolution(Operation):
         axis = time_axis(reads, weight.dim() - 2)
         if axis is None or weight.dim() == 3:
             return None
-        frame = [size for dim, size in enumerate(reads.running_shape(1, reads.batch)) if dim != reads.time_dim]
-        return frame_convolution(arguments, geometry(arguments, weight.shape[2:]), axis, frame)
+        return frame_convolution(arguments, geometry(arguments, weight.shape[2:]), axis, _frame(reads))
+
+    def accumulator(self, arguments: Mapping[str, Any], reads: Layout, taps: Taps) -> Accumulator | None:
+        weight: Tensor = arguments["weight"]
+        axis = time_axis(reads, weight.dim() - 2)
+        if axis is None or weight.dim() == 3:
+            return None
+        return frame_accumulation(arguments, geometry(arguments, weight.shape[2:]), axis, _frame(reads))
+
+    def share_of_taps(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {**arguments, "bias": None}
 
     def macs(self, call: Call, flow: Flow) -> int:
         kernel: tuple[int, ...] = call["weight"].layout.shape
@@ -106,6 +117,11 @@ def geometry(arguments: Mapping[str, Any], kernel: Sequence[int]) -> Geometry:
     stride = per_spatial(arguments["stride"], count)
     dilation = per_spatial(arguments["dilation"], count)
     return Geometry(tuple(kernel), stride, dilation, per_spatial(arguments["padding"], count))
+
+
+def _frame(reads: Layout) -> list[int]:
+    """The shape of one frame."""
+    return [size for dim, size in enumerate(reads.running_shape(1, reads.batch)) if dim != reads.time_dim]
 
 
 def _is_alone(kernel: int, stride: int, padding: int) -> bool:

@@ -93,6 +93,26 @@ class Taps:
         """The taps of output n, or of the ``count`` outputs from n on."""
         return range(self.first(n), self.index.last(n + count - 1) + 1, self.step)
 
+    def begun(self, element: int) -> int:
+        """The newest output that has a tap among the elements up to this one."""
+        return (self.index.last + -self.step * (self.count - 1)).count_through(element) - 1
+
+    def completed(self, element: int) -> int:
+        """The newest output whose taps are all among the elements up to this one."""
+        return self.index.last.count_through(element) - 1
+
+    def fed_by(self, element: int) -> tuple[tuple[int, int], ...]:
+        """The outputs that read an element: (tap, output), in the order of the outputs."""
+        under_way = range(self.completed(element - 1) + 1, self.begun(element) + 1)
+        return tuple(
+            ((element - self.first(n)) // self.step, n) for n in under_way if (element - self.first(n)) % self.step == 0
+        )
+
+    @property
+    def under_way(self) -> int:
+        """The most outputs that have only some of their taps: ``ceil(d(k-1)/s)`` (design.md, section 4)."""
+        return max(self.begun(element) - self.completed(element) for element in range(self.stride))
+
     def skipped(self, n: int) -> int:
         """Outputs that the operator makes of output n's taps before it comes to output n."""
         return 0 if self.produces is None else n - self.produces(self.first(n))
@@ -160,6 +180,7 @@ class Flow:
         still: a clip of equal frames gives what one of them gives (a mean, not a sum).
         resizable: the operation takes a window of another width than the clip's.
         carried: places of the outputs that the next run reads, one element back.
+        accumulates: an output can be made tap by tap, each adding its share (the transposed form).
         fixed_batch: why it takes no other batch than the clip's, or empty.
     """
 
@@ -170,6 +191,7 @@ class Flow:
     still: bool = False
     resizable: bool = False
     carried: tuple[int, ...] = ()
+    accumulates: bool = False
     fixed_batch: str = ""
 
     def taps_of(self, operand: int) -> Taps:
@@ -192,10 +214,11 @@ def windowed(
     fill: float,
     ceil_mode: bool = False,
     divisor: Divisor = Divisor.KERNEL,
+    accumulates: bool = False,
 ) -> Flow:
     index = window_map(kernel, stride, dilation, before, after, ceil_mode=ceil_mode)
     taps = Taps(index, kernel, dilation, fill=fill, divisor=divisor, padding=(before, after))
-    return Flow(Way.WINDOW, (layout,), taps)
+    return Flow(Way.WINDOW, (layout,), taps, accumulates=accumulates)
 
 
 def reindexed(layout: Layout, index: IndexMap, fill: Fill) -> Flow:

@@ -49,12 +49,17 @@ def frame_convolution(arguments: Mapping[str, Any], geometry: Geometry, time: in
     taps = [weight.select(2 + time, tap) for tap in range(weight.shape[2 + time])]
     if groups == 1 and space.is_pointwise:
         return _channel_product(torch.cat(taps, 1), bias)
-    if weight.shape[1] == 1 and weight.shape[0] == groups and space.is_pointwise:
+    if is_depthwise(weight, groups) and space.is_pointwise:
         return _multiply_add(weight, bias)
     if groups == 1 and weight.shape[1] < THIN:
         wide = [frame[0], frame[1] * len(taps), *frame[2:]]
-        return _wide(_convolution(torch.cat(taps, 1), bias, space, groups, wide), 2 + time)
-    return _tap_by_tap([_convolution(tap, bias, space, groups, frame) for tap in taps], 2 + time)
+        return _wide(space_convolution(torch.cat(taps, 1), bias, space, groups, wide), 2 + time)
+    return _tap_by_tap([space_convolution(tap, bias, space, groups, frame) for tap in taps], 2 + time)
+
+
+def is_depthwise(weight: Tensor, groups: int) -> bool:
+    """Each output channel reads the input channel of the same place."""
+    return weight.shape[1] == 1 and weight.shape[0] == groups
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,7 @@ class _Convolution:
         return result
 
 
-def _convolution(
+def space_convolution(
     weight: Tensor, bias: Tensor | None, space: Geometry, groups: int, frame: Sequence[int]
 ) -> _Convolution:
     """Made ready for frames of a shape; others run too, perhaps slower."""

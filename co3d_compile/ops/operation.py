@@ -110,6 +110,20 @@ Step = Callable[[Sequence[Tensor | None]], Tensor]
 
 
 @dataclass(frozen=True)
+class Accumulator:
+    """The transposed form of a window: outputs under way, to which every element adds its share.
+
+    Attributes:
+        feed: an element, the tap under which an output reads it, and what that output has by now (None: nothing yet)
+            to what it has then, in memory of its own.
+        finish: what an output has from all its taps to the output; may write over it.
+    """
+
+    feed: Callable[[Tensor, int, Tensor | None], Tensor]
+    finish: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
 class Sample:
     """A call to try a rule on: the contract test streams it, or expects its refusal.
 
@@ -172,6 +186,18 @@ class Operation(ABC):
             reads: layout of the streaming operand.
         """
         return None
+
+    def accumulator(self, arguments: Mapping[str, Any], reads: Layout, taps: Taps) -> Accumulator | None:
+        """The transposed form, for calls whose flow says that it ``accumulates``; arguments as for ``stepper``."""
+        return None
+
+    def share_of_taps(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The arguments of a run that makes the share of some taps alone: without what is added once to an output."""
+        return arguments
+
+    def combined(self, total: Tensor, share: Tensor) -> Tensor:
+        """What an output has from some taps and from others."""
+        return total + share
 
     def samples(self) -> tuple[Sample, ...]:
         """Calls that cover each option that the rule accepts, and one for each that it refuses."""

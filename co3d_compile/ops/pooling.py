@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from co3d_compile.layout import Layout, Mark
 from co3d_compile.ops.flow import Divisor, Flow, Taps, alone, collapsed, windowed
-from co3d_compile.ops.operation import Block, Call, Operation, Sample, Step, per_spatial
+from co3d_compile.ops.operation import Accumulator, Block, Call, Operation, Sample, Step, per_spatial
 from co3d_compile.ops.spatial import spatial_layout, time_axis
 
 
@@ -44,6 +44,7 @@ class Pool(Operation):
             fill=self.fill,
             ceil_mode=call["ceil_mode"],
             divisor=self.divisor(call.arguments),
+            accumulates=_is_over_time_alone(call.arguments, kernel[axis]),
         )
         return replace(flow, resizable=spans_clip(call.arguments, layout, axis, count))
 
@@ -69,7 +70,7 @@ class MaxPool(Pool):
     fill = -inf
 
     def stepper(self, arguments: Mapping[str, Any], reads: Layout, taps: Taps) -> Step | None:
-        if not _is_over_time_alone(arguments, taps):
+        if not _is_over_time_alone(arguments, taps.count):
             return None
 
         def step(elements: Sequence[Tensor | None]) -> Tensor:
@@ -78,6 +79,15 @@ class MaxPool(Pool):
             return reduce(torch.maximum, there) if len(there) > 1 else there[0].clone()
 
         return step
+
+    def accumulator(self, arguments: Mapping[str, Any], reads: Layout, taps: Taps) -> Accumulator:
+        def feed(element: Tensor, _: int, total: Tensor | None) -> Tensor:
+            return element.clone() if total is None else torch.maximum(total, element)
+
+        return Accumulator(feed, lambda total: total)
+
+    def combined(self, total: Tensor, share: Tensor) -> Tensor:
+        return torch.maximum(total, share)
 
     def samples(self) -> tuple[Sample, ...]:
         return (
@@ -107,14 +117,22 @@ class AveragePool(Pool):
         return Divisor.PADDED if arguments["ceil_mode"] else Divisor.KERNEL
 
     def stepper(self, arguments: Mapping[str, Any], reads: Layout, taps: Taps) -> Step | None:
-        if not _is_over_time_alone(arguments, taps):
+        if not _is_over_time_alone(arguments, taps.count):
             return None
-        factor = 1.0 / (arguments.get("divisor_override") or taps.count)
+        factor = _factor(arguments, taps)
 
         def step(elements: Sequence[Tensor | None]) -> Tensor:
             return reduce(torch.add, [element for element in elements if element is not None]) * factor
 
         return step
+
+    def accumulator(self, arguments: Mapping[str, Any], reads: Layout, taps: Taps) -> Accumulator:
+        factor = _factor(arguments, taps)
+
+        def feed(element: Tensor, _: int, total: Tensor | None) -> Tensor:
+            return element * factor if total is None else torch.add(total, element, alpha=factor)
+
+        return Accumulator(feed, lambda total: total)
 
     def samples(self) -> tuple[Sample, ...]:
         return (
@@ -151,12 +169,16 @@ def pool_rank(target: str) -> int:
     return int(target.split("pool")[1][0])
 
 
-def _is_over_time_alone(arguments: Mapping[str, Any], taps: Taps) -> bool:
+def _is_over_time_alone(arguments: Mapping[str, Any], taps: int) -> bool:
     """A few taps, and neither kernel, stride nor padding over space."""
     count = len(arguments["kernel_size"])
     kernel, stride, padding = (_per_axis(arguments, name, count) for name in GEOMETRY[:3])
     pooled = [place for place in range(count) if (kernel[place], stride[place], padding[place]) != (1, 1, 0)]
-    return count > 1 and len(pooled) == 1 and kernel[pooled[0]] == taps.count <= FEW
+    return count > 1 and len(pooled) == 1 and kernel[pooled[0]] == taps <= FEW
+
+
+def _factor(arguments: Mapping[str, Any], taps: Taps) -> float:
+    return 1.0 / (arguments.get("divisor_override") or taps.count)
 
 
 def _per_axis(arguments: Mapping[str, Any], name: str, count: int) -> tuple[int, ...]:

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import cached_property
 from typing import Any
 
 import torch
 
+from co3d_compile.clock.periodic import Periodic
 from co3d_compile.clock.timing import Timing
 from co3d_compile.errors import Refusal
 from co3d_compile.layout import Layout
 from co3d_compile.ops.flow import Taps, Way
 from co3d_compile.ops.table import Origin
 from co3d_compile.structure import Structure
+
+
+class Form(Enum):
+    """What a node that reads several elements keeps between ticks (design.md, section 4)."""
+
+    DIRECT = "direct"  # the elements
+    TRANSPOSED = "transposed"  # what they add to the outputs under way
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,7 @@ class Value:
         layout: its shape in the example clip.
         timing: None for what is computed from weights alone.
         keep: elements that its history holds between ticks; 0: none is read later than it is made.
+        sums: elements under way that are held between ticks as partial sums, where its node is in transposed form.
     """
 
     name: str
@@ -48,6 +58,7 @@ class Value:
     dtype: torch.dtype
     timing: Timing | None
     keep: int = 0
+    sums: int = 0
 
     @property
     def has_time(self) -> bool:
@@ -67,6 +78,7 @@ class PlanNode:
         macs: multiply-accumulates for one element and one stream.
         clip_macs: the same for all elements of the example clip.
         resizable: a window whose width ``compile(window=)`` sets.
+        held: ticks that it fires later than it could, so that less is kept.
     """
 
     name: str
@@ -80,6 +92,8 @@ class PlanNode:
     macs: int = 0
     clip_macs: int = 0
     resizable: bool = False
+    form: Form = Form.DIRECT
+    held: int = 0
 
     @property
     def reading(self) -> Taps:
@@ -107,6 +121,48 @@ class Firing:
     element: int
     count: int
     backs: tuple[tuple[int, ...], ...]
+
+    def macs(self, node: PlanNode) -> int:
+        """Multiply-accumulates, of one stream."""
+        return node.macs * self.count
+
+
+@dataclass(frozen=True)
+class Feeding:
+    """One element taken into the partial sums of a node in transposed form.
+
+    Attributes:
+        node: index into ``Plan.nodes``.
+        element: the element taken, at tick ``phase``.
+        back: how many elements behind the newest one it stands.
+        begun: how many outputs begin with it.
+        shares: per output that reads it: the tap, and how many outputs behind the newest one under way it stands.
+        done: how many outputs behind the newest one under way the output stands that it completes; None: no output.
+    """
+
+    node: int
+    element: int
+    back: int
+    begun: int
+    shares: tuple[tuple[int, int], ...]
+    done: int | None
+
+    def macs(self, node: PlanNode) -> int:
+        """Multiply-accumulates, of one stream."""
+        return node.macs * len(self.shares) // node.reading.count
+
+
+def feeding_of(place: int, taps: Taps, element: int, back: int) -> Feeding:
+    """How the node at a place takes an element that stands so far behind the newest one."""
+    begun, done = taps.begun(element), taps.completed(element)
+    return Feeding(
+        node=place,
+        element=element,
+        back=back,
+        begun=begun - taps.begun(element - 1),
+        shares=tuple((tap, begun - n) for tap, n in taps.fed_by(element)),
+        done=begun - done if done > taps.completed(element - 1) else None,
+    )
 
 
 @dataclass(frozen=True)
@@ -168,6 +224,33 @@ class LastResort:
 
 
 @dataclass(frozen=True)
+class Numbers:
+    """So many numbers of a dtype."""
+
+    dtype: torch.dtype
+    count: int
+
+    @property
+    def bytes(self) -> int:
+        return self.count * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class StateChoice:
+    """How the state was made small: what one stream would hold under other choices.
+
+    Attributes:
+        prefer: ``memory``: as little as can be; ``speed``: transposed forms only where they move fewer bytes.
+        earliest: if every window kept its inputs, and everything fired as early as it can.
+        smallest: the least there is, at unchanged delay.
+    """
+
+    prefer: str
+    earliest: tuple[Numbers, ...]
+    smallest: tuple[Numbers, ...]
+
+
+@dataclass(frozen=True)
 class Plan:
     """The compiled network.
 
@@ -175,7 +258,7 @@ class Plan:
         period: ticks after which the schedule repeats.
         values: by name, inputs first, then in the order in which they are made.
         statics: nodes that read only weights; they run once.
-        schedule: per phase the firings, in order.
+        schedule: per phase what runs, in order.
         in_structure: positional and keyword arguments, as the model takes them.
         structure: what the model returns.
         dense: an answer at every frame, also where the network is strided.
@@ -190,11 +273,12 @@ class Plan:
     values: Mapping[str, Value]
     statics: tuple[PlanNode, ...]
     nodes: tuple[PlanNode, ...]
-    schedule: tuple[tuple[Firing, ...], ...]
+    schedule: tuple[tuple[Firing | Feeding, ...], ...]
     outputs: tuple[PlanOutput, ...]
     in_structure: Structure
     structure: Structure
     weights: tuple[str, ...]
+    state: StateChoice
     start: str = "zeros"
     dense: bool = False
     fixed_batch: str = ""
@@ -222,6 +306,10 @@ class Plan:
         ]
         waits = [timing.clock.least or 0 for timing in self.node_timings]
         return max([0, *first_reads, *waits]) + 1
+
+    def feeding_clock(self, node: PlanNode) -> Periodic:
+        """Of a node in transposed form: element of its input to the tick at which it is taken."""
+        return feeding_clock(self.timing(node.reads[0]), node.reading, self.timing(node.outputs[0]))
 
     @property
     def output_names(self) -> list[str]:
@@ -251,3 +339,13 @@ def timing_of(value: Value) -> Timing:
     """The timing of a value that streams."""
     assert value.timing is not None
     return value.timing
+
+
+def feeding_clock(source: Timing, taps: Taps, made: Timing) -> Periodic:
+    """Element to the tick at which the transposed form takes it: the last one that an output reads completes it."""
+    return source.clock + (made.clock(0) - source.clock(taps.index.last(0)))
+
+
+def sums_of(value: str) -> str:
+    """The name under which a state holds the partial sums of a value."""
+    return f"{value}.sums"

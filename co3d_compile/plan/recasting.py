@@ -8,7 +8,7 @@ import torch
 
 from co3d_compile.ops.bodies import Body
 from co3d_compile.plan.operators import bodies_in
-from co3d_compile.plan.plan import Plan, PlanNode
+from co3d_compile.plan.plan import Numbers, Plan, PlanNode
 
 
 def recast(plan: Plan, old: torch.dtype, new: torch.dtype) -> Plan:
@@ -24,7 +24,16 @@ def recast(plan: Plan, old: torch.dtype, new: torch.dtype) -> Plan:
         inputs=tuple(replace(one, dtype=new if one.dtype == old else one.dtype) for one in plan.inputs),
         statics=tuple(_recast_factory(node, old, new) for node in plan.statics),
         nodes=tuple(_recast_bodies(node, old, new) for node in plan.nodes),
+        state=replace(
+            plan.state,
+            earliest=_recast_numbers(plan.state.earliest, old, new),
+            smallest=_recast_numbers(plan.state.smallest, old, new),
+        ),
     )
+
+
+def _recast_numbers(held: tuple[Numbers, ...], old: torch.dtype, new: torch.dtype) -> tuple[Numbers, ...]:
+    return tuple(replace(one, dtype=new) if one.dtype == old else one for one in held)
 
 
 def _recast_bodies(node: PlanNode, old: torch.dtype, new: torch.dtype) -> PlanNode:

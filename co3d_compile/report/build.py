@@ -10,7 +10,7 @@ from torch import Tensor
 
 from co3d_compile.clock.timing import Timing
 from co3d_compile.ops.flow import Way
-from co3d_compile.plan.plan import LastResort, Plan, PlanInput, PlanNode, PlanOutput, Value
+from co3d_compile.plan.plan import Form, LastResort, Plan, PlanInput, PlanNode, PlanOutput, Value
 from co3d_compile.report.data import InputReport, LastResortReport, Law, LayerReport, OutputReport, Report, Totals
 from co3d_compile.report.delays import Delays, operation_of
 from co3d_compile.report.modules import roll_up
@@ -72,9 +72,7 @@ def _output(plan: Plan, output: PlanOutput, name: str, formulas: Formulas, delay
 
 
 def _totals(plan: Plan, weights: tuple[Tensor, ...], formulas: Formulas) -> Totals:
-    by_phase = tuple(
-        sum(plan.nodes[firing.node].macs * firing.count for firing in firings) for firings in plan.schedule
-    )
+    by_phase = tuple(sum(firing.macs(plan.nodes[firing.node]) for firing in firings) for firings in plan.schedule)
     clip_macs = sum(node.clip_macs for node in plan.nodes)
     return Totals(
         period=plan.period,
@@ -83,8 +81,11 @@ def _totals(plan: Plan, weights: tuple[Tensor, ...], formulas: Formulas) -> Tota
         macs_by_phase=by_phase,
         saving=clip_macs * plan.period / sum(by_phase) if any(by_phase) else 1.0,
         share_streamed=1.0 - _share(_windowed_macs(plan), clip_macs),
-        state_elements=sum(value.keep * _size(value) for value in plan.values.values()),
+        state_elements=sum((value.keep + value.sums) * _size(value) for value in plan.values.values()),
         state_bytes=sum(_state_bytes(value) for value in plan.values.values()),
+        prefer=plan.state.prefer,
+        earliest_state_bytes=sum(numbers.bytes for numbers in plan.state.earliest),
+        smallest_state_bytes=sum(numbers.bytes for numbers in plan.state.smallest),
         parameters=sum(weight.numel() for weight in weights),
         weight_bytes=sum(weight.numel() * weight.element_size() for weight in weights),
         gates=sum(node.way in (Way.GATE, Way.MIXING) for node in plan.nodes),
@@ -129,6 +130,8 @@ def _layer(whole: _Whole, node: PlanNode) -> LayerReport:
         padding=_padding(plan, node),
         macs_per_frame=node.macs * plan.rate(node.outputs[0]) / plan.period,
         clip_macs=node.clip_macs,
+        form=node.form.value,
+        held=node.held,
     )
 
 
@@ -143,6 +146,8 @@ def _row(
     padding: int = 0,
     macs_per_frame: float = 0.0,
     clip_macs: int = 0,
+    form: str = Form.DIRECT.value,
+    held: int = 0,
 ) -> LayerReport:
     plan, totals = whole.plan, whole.totals
     timing = plan.timing(made[0])
@@ -165,8 +170,11 @@ def _row(
         macs_per_frame=macs_per_frame,
         macs_share=_share(macs_per_frame, totals.macs_per_frame),
         clip_macs=clip_macs,
+        form=form,
+        held=held,
         history=deepest.keep,
         needed_by=whole.readers[deepest.name].name if deepest.keep else "",
+        sums=max(value.sums for value in values),
         state_bytes=state_bytes,
         state_share=_share(state_bytes, totals.state_bytes),
     )
@@ -190,7 +198,7 @@ def _size(value: Value) -> int:
 
 
 def _state_bytes(value: Value) -> int:
-    return value.keep * _size(value) * value.dtype.itemsize
+    return (value.keep + value.sums) * _size(value) * value.dtype.itemsize
 
 
 def _share(part: float, whole: float) -> float:

@@ -131,9 +131,12 @@ class LayerReport:
         law: ``exact``; ``approximate``: made under a policy; ``affected``: depends on what is approximate.
         macs_per_frame: multiply-accumulates, mean over a period.
         clip_macs: the same for the example clip.
+        form: ``direct`` or ``transposed``: whether elements that it reads are kept for it, or partial sums.
+        held: ticks that it fires later than it could, so that less is kept.
         history: elements of what it makes that are kept between ticks, for whoever reads back.
         needed_by: the layer that reads furthest back; empty where nothing is kept.
-        state_bytes: of that history.
+        sums: elements under way that are kept as partial sums.
+        state_bytes: of that history and these sums.
         macs_share, state_share: of the totals, 0 to 1.
     """
 
@@ -152,8 +155,11 @@ class LayerReport:
     macs_per_frame: float
     macs_share: float
     clip_macs: int
+    form: str
+    held: int
     history: int
     needed_by: str
+    sums: int
     state_bytes: int
     state_share: float
 
@@ -220,6 +226,9 @@ class Totals:
         macs_by_phase: of each tick of a period.
         saving: ``clip_macs`` over ``macs_per_frame``.
         state_elements: numbers that are kept between ticks.
+        prefer: what the state was chosen for: ``memory`` or ``speed``.
+        earliest_state_bytes: if every window kept its inputs, and everything fired as early as it can.
+        smallest_state_bytes: the least there is, at this delay.
         parameters: numbers in the weights that the network uses, buffers among them.
         share_streamed: of ``clip_macs``, what does not run on whole windows as a last resort; 0 to 1.
         gates: parts that are made under a policy, because the original makes them from the whole clip.
@@ -233,6 +242,9 @@ class Totals:
     share_streamed: float
     state_elements: int
     state_bytes: int
+    prefer: str
+    earliest_state_bytes: int
+    smallest_state_bytes: int
     parameters: int
     weight_bytes: int
     gates: int

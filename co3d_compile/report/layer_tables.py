@@ -15,6 +15,7 @@ from co3d_compile.report.tables import broken, headed, named, numbers, share_of,
 LARGEST = 8
 WIDE = 40
 """For a path beside few columns."""
+APPROXIMATE = "~: approximate"
 CAUSES = {"lookahead": "", "cut": "until its elements are sure to stay", "held": "fires later than it could"}
 
 
@@ -54,7 +55,7 @@ def largest_states(layers: Sequence[LayerReport]) -> Iterator[RenderableType]:
         return
     table = numbers("kept of, needed by", "elements", "bytes", "share")
     for layer in kept[:LARGEST]:
-        cells = (str(layer.history), f"{layer.state_bytes:,}", f"{layer.state_share:.1%}")
+        cells = (str(layer.history + layer.sums), f"{layer.state_bytes:,}", f"{layer.state_share:.1%}")
         table.add_row(_kept(layer, by_name.get(layer.needed_by)), *cells)
     rest = kept[LARGEST:]
     if rest:
@@ -65,6 +66,8 @@ def largest_states(layers: Sequence[LayerReport]) -> Iterator[RenderableType]:
 
 def _kept(layer: LayerReport, reader: LayerReport | None) -> Text:
     kept = named(layer.path or layer.name, layer.operation, WIDE)
+    if layer.sums:
+        kept.append(f"\n  {layer.sums} as partial sums", style="dim")
     if reader is not None:
         path = broken(reader.path or reader.name, WIDE).replace("\n", "\n    ")
         kept.append(f"\n  for {path} {reader.operation}", style="dim")
@@ -72,7 +75,7 @@ def _kept(layer: LayerReport, reader: LayerReport | None) -> Text:
 
 
 def layer_sections(layers: Sequence[LayerReport]) -> Iterator[RenderableType]:
-    """Those that pad, and those that compute, keep, pad or approximate something."""
+    """Those that pad, and those that compute, keep, pad or approximate something, or are held."""
     padded = [layer for layer in layers if layer.padding]
     if padded:
         yield headed("Padding: in every clip, none in mid-stream", _padding(padded))
@@ -90,14 +93,25 @@ def _padding(layers: Sequence[LayerReport]) -> RenderableType:
 def _layers(layers: Sequence[LayerReport]) -> RenderableType:
     table = numbers("layer", "stride", "delay", "pad", "MACs", "", "state", "")
     for layer in layers:
-        if layer.macs_per_frame or layer.state_bytes or layer.padding or layer.law == "approximate":
+        if layer.macs_per_frame or layer.state_bytes or layer.padding or layer.held or layer.law == "approximate":
             table.add_row(*_layer_cells(layer))
-    marked = any(layer.law == "approximate" for layer in layers)
-    return Group(_legend("stride and delay in ticks, pad in frames, MACs per frame, state in bytes", marked), table)
+    legend = "stride and delay in ticks, pad in frames, MACs per frame, state in bytes"
+    return Group(_legend(legend, *_told(layers)), table)
+
+
+def _told(layers: Sequence[LayerReport]) -> Iterator[str]:
+    """What the marks mean that are there."""
+    if any(layer.law == "approximate" for layer in layers):
+        yield APPROXIMATE
+    if any(layer.form == "transposed" for layer in layers):
+        yield "T: transposed form, which keeps partial sums"
+    if any(layer.held for layer in layers):
+        yield "held 1: fires 1 tick later than it could, so that less is kept"
 
 
 def _layer_cells(layer: LayerReport) -> tuple[RenderableType, ...]:
-    operation = f"{layer.operation} ~" if layer.law == "approximate" else layer.operation
+    marks = {"~": layer.law == "approximate", "T": layer.form == "transposed", f"held {layer.held}": layer.held}
+    operation = " ".join((layer.operation, *(mark for mark, holds in marks.items() if holds)))
     macs, state = share_of(layer.macs_per_frame, layer.macs_share), share_of(layer.state_bytes, layer.state_share)
     name = named(layer.path or layer.name, operation)
     return (name, stride(layer), str(layer.delay), some(layer.padding), *macs, *state)
@@ -109,7 +123,8 @@ def modules(modules: Sequence[ModuleReport], depth: int) -> RenderableType:
     for module in modules:
         if module.depth <= depth:
             table.add_row(*_module_cells(module))
-    legend = _legend("with all that is in them; shift: padding with that of all before", modules[0].approximate > 0)
+    marks = [APPROXIMATE] if modules[0].approximate else []
+    legend = _legend("with all that is in them; shift: padding with that of all before", *marks)
     return headed("Modules", Group(legend, table))
 
 
@@ -121,5 +136,5 @@ def _module_cells(module: ModuleReport) -> tuple[RenderableType, ...]:
     return (title, str(module.layers), some(module.padding), some(module.shift), *macs, *state)
 
 
-def _legend(text: str, marked: bool = False) -> Text:
-    return Text(f"{text}\n~: approximate" if marked else text, style="dim")
+def _legend(text: str, *marks: str) -> Text:
+    return Text("\n".join((text, *marks)), style="dim")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from co3d_compile.ops.flow import Way
-from co3d_compile.passes.histories import kept_for
+from co3d_compile.passes.state.histories import kept_for
 from co3d_compile.plan.plan import Plan, PlanNode
 from co3d_compile.report.data import Law
 
@@ -14,7 +14,7 @@ def neediest_readers(plan: Plan) -> dict[str, PlanNode]:
     for node in plan.nodes:
         reader = plan.timing(node.outputs[0])
         for name, taps in zip(node.reads, node.taps, strict=True):
-            kept = kept_for(plan.timing(name), taps, reader, plan.period)
+            kept = kept_for(plan.timing(name), taps, reader, plan.period, node.form)
             if kept > found.get(name, (0, node))[0]:
                 found[name] = kept, node
     return {name: node for name, (_, node) in found.items()}

@@ -10,7 +10,7 @@ import sympy
 
 from co3d_compile.clock.periodic import Periodic
 from co3d_compile.clock.timing import Timing
-from co3d_compile.passes.histories import kept_for
+from co3d_compile.passes.state.histories import kept_for
 from co3d_compile.plan.plan import Plan, PlanNode, Value
 from co3d_compile.report.data import OutputFormulas, TotalFormulas
 

@@ -97,6 +97,10 @@ def _totals(totals: Totals, start: str, rate: str) -> RenderableType:
         add_fact(table, "lightest tick", f"{totals.lightest_tick:,}", "MACs")
     add_fact(table, "state", f"{totals.state_bytes:,} bytes", f"{totals.state_elements:,} numbers")
     add_fact(table, "", "", _formula(totals.formulas.state_bytes))
+    add_fact(table, "  all direct", f"{totals.earliest_state_bytes:,} bytes", "everything as early as it can fire")
+    if totals.prefer == "speed":
+        least = f"{totals.smallest_state_bytes:,} bytes"
+        add_fact(table, "  for memory", least, "the least there is; speed was preferred")
     add_fact(table, "weights", f"{totals.weight_bytes:,} bytes", f"{totals.parameters:,} numbers")
     add_fact(table, "gates", f"{totals.gates}")
     add_fact(table, "start", start)

@@ -24,11 +24,21 @@ class NodeRunner:
 
     Args:
         constants: finds a weight, or the result of a static node, by name.
+        shares_alone: what taps add to an output, without what is added to it once.
     """
 
-    def __init__(self, plan: Plan, node: PlanNode, constants: Lookup, operations: OperationTable) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        node: PlanNode,
+        constants: Lookup,
+        operations: OperationTable,
+        *,
+        shares_alone: bool = False,
+    ) -> None:
         rule = operations.rule_for(node.target)
         self.node = node
+        self.shares_alone = shares_alone
         self.rule: Operation | None = rule
         self.constants = constants
         self.layouts = tuple(plan.values[name].layout for name in node.outputs)
@@ -57,6 +67,8 @@ class NodeRunner:
         if self.node.carried:
             arguments["carried"] = [operands.get(name) for name in self.node.carried]
         rule = self.rule
+        if self.shares_alone and rule is not None:
+            arguments = dict(rule.share_of_taps(arguments))
         # only what is computed from weights alone may lack a rule: it has no time that one would have to know of
         outputs = (
             overload(self.node.target)(**arguments) if rule is None else rule.run(rule.adapted(arguments, block), block)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from co3d_compile.errors import StateError
 from co3d_compile.layout import Layout, Mark
-from co3d_compile.plan.plan import Plan
+from co3d_compile.plan.plan import Plan, sums_of
 
 Element = Tensor | None
 """One element of a value; None stands for one before the first or after the last."""
@@ -27,7 +27,8 @@ class State:
         network: fingerprint of the plan that it belongs to.
         tick: the next tick.
         batch: streams in lockstep.
-        histories: per value with a history, its last elements, oldest first.
+        histories: per value with a history, its last elements, oldest first; of one that is under way as partial
+            sums these, None for places that wait for an output to begin.
         frames: frames that the video had, once it is over.
     """
 
@@ -76,13 +77,14 @@ class State:
 
 def initial_state(plan: Plan, fingerprint: str, batch: int) -> State:
     """The state before the first frame: no element exists."""
-    kept = {name: value for name, value in plan.values.items() if value.keep}
+    kept = {name: (value.keep, value.layout) for name, value in plan.values.items() if value.keep}
+    sums = {sums_of(name): (value.sums, value.layout) for name, value in plan.values.items() if value.sums}
     return State(
         network=fingerprint,
         tick=plan.first_tick,
         batch=batch,
-        histories={name: (None,) * value.keep for name, value in kept.items()},
-        layouts={name: value.layout for name, value in kept.items()},
+        histories={name: (None,) * count for name, (count, _) in (kept | sums).items()},
+        layouts={name: layout for name, (_, layout) in (kept | sums).items()},
     )
 
 

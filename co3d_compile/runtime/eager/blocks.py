@@ -5,8 +5,8 @@ The same numbers as tick by tick, differentiable, and the way to fill a state fr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import accumulate, groupby
 
@@ -15,41 +15,14 @@ from torch import Tensor
 
 from co3d_compile.ops.flow import Absent, Taps, Way
 from co3d_compile.ops.table import OperationTable
-from co3d_compile.plan.plan import Plan, PlanNode, Value, timing_of
+from co3d_compile.plan.plan import Form, Plan, PlanNode, Value, sums_of, timing_of
 from co3d_compile.runtime.eager.statics import static_results
+from co3d_compile.runtime.eager.stretches import Stretch, stretch_of
 from co3d_compile.runtime.elements import filled_elements, joined_elements, part_of_block
 from co3d_compile.runtime.runner import Lookup, NodeRunner
 from co3d_compile.runtime.state import Element, Emitted, State
 
 ONE_BY_ONE = (Way.COLLAPSE, Way.GATE, Way.MIXING, Way.RECURRENT)
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """The elements of one value that a chunk can read: those kept from before, then the chunk's own.
-
-    Attributes:
-        first: number of the first element of ``kept``.
-        kept: single elements from before the chunk.
-        made: the chunk's elements as one block along time, or one by one where they have no time axis.
-        made_first: number of the first of them.
-        made_count: how many there are.
-    """
-
-    first: int
-    kept: tuple[Element, ...]
-    made: Tensor | list[Tensor]
-    made_first: int
-    made_count: int
-
-    def element(self, n: int, layout_of: Value, batch: int) -> Element:
-        """Element ``n``, or None where the original has none."""
-        if self.made_first <= n < self.made_first + self.made_count:
-            place = n - self.made_first
-            if isinstance(self.made, list):
-                return self.made[place]
-            return part_of_block(self.made, layout_of.layout, batch, place, 1)
-        return self.kept[n - self.first] if 0 <= n - self.first < len(self.kept) else None
 
 
 class BlockEngine:
@@ -92,6 +65,7 @@ class _Chunk:
         self.state = state
         self.stop = state.tick + ticks
         self.stretches: dict[str, Stretch] = {}
+        self.sums: dict[str, tuple[Element, ...]] = {}
 
     def take_input(self, value: Value, block: Tensor | None) -> None:
         due = self._due(value)
@@ -101,8 +75,10 @@ class _Chunk:
         runner = NodeRunner(self.plan, node, self.find, self.operations)
         values = [self.plan.values[name] for name in node.outputs]
         due = self._due(values[0])
-        if not due:
-            results: Sequence[Tensor | list[Tensor]] = [[] for _ in values]
+        if node.form is Form.TRANSPOSED:
+            results: Sequence[Tensor | list[Tensor]] = self._accumulated(runner, due)
+        elif not due:
+            results = [[] for _ in values]
         elif runner.reads_whole_elements or node.way in ONE_BY_ONE:
             results = self._one_by_one(runner, values, due)
         else:
@@ -118,7 +94,8 @@ class _Chunk:
         ]
 
     def next_state(self) -> State:
-        histories = {name: self._kept(self.plan.values[name], len(kept)) for name, kept in self.state.histories.items()}
+        kept = {name: len(kept) for name, kept in self.state.histories.items() if name not in self.sums}
+        histories = {name: self._kept(self.plan.values[name], count) for name, count in kept.items()} | self.sums
         return replace(self.state, tick=self.stop, histories=histories)
 
     def _kept(self, value: Value, keep: int) -> tuple[Element, ...]:
@@ -160,15 +137,75 @@ class _Chunk:
             for value, column in zip(values, columns, strict=True)
         ]
 
+    def _accumulated(self, runner: NodeRunner, due: range) -> Sequence[Tensor | list[Tensor]]:
+        """A node in transposed form: what the elements taken in these ticks add to the sums from before them."""
+        node = runner.node
+        clock = self.plan.feeding_clock(node)
+        taken = range(clock.count_through(self.state.tick - 1), clock.count_through(self.stop - 1))
+        begun = self._sums(node, taken)
+        whole = self.stretches[node.reads[0]]
+        self.stretches[node.reads[0]] = replace(whole, seen=taken)
+        made: list[Tensor | list[Tensor]] = [self._completed(runner, due, begun) if due else []]
+        self.sums[sums_of(node.outputs[0])] = self._under_way(runner, taken, begun)
+        self.stretches[node.reads[0]] = whole
+        return made
+
+    def _sums(self, node: PlanNode, taken: range) -> dict[int, Tensor]:
+        """The partial sums from before these ticks, by number of their output."""
+        held = self.state.histories[sums_of(node.outputs[0])]
+        newest = node.reading.begun(taken.start - 1)
+        return {newest - len(held) + 1 + place: total for place, total in enumerate(held) if total is not None}
+
+    def _completed(self, runner: NodeRunner, due: range, begun: Mapping[int, Tensor]) -> Tensor:
+        """The outputs due: a run on the elements taken now, with the sums from before added to the first of them."""
+        (block,) = self._unshared(runner, due)
+        first = max((n + 1 for n in begun if n in due), default=due.start) - due.start
+        parts = [self._with_sum(runner, block, n - due.start, begun.get(n)) for n in due[:first]]
+        if first < len(due):
+            parts.append(part_of_block(block, runner.layouts[0], self.state.batch, first, len(due) - first))
+        (whole,) = self._shared_out(runner, [joined_elements(parts, runner.layouts[0], self.state.batch)], due)
+        return whole
+
+    def _under_way(self, runner: NodeRunner, taken: range, begun: Mapping[int, Tensor]) -> tuple[Element, ...]:
+        """The partial sums after these ticks."""
+        node, taps = runner.node, runner.node.reading
+        numbers = range(taps.completed(taken.stop - 1) + 1, taps.begun(taken.stop - 1) + 1)
+        fed = [n for n in numbers if self._is_fed(node, n, taken)]
+        sums: dict[int, Element] = {n: begun.get(n) for n in numbers}
+        if fed:
+            shares = NodeRunner(self.plan, node, self.find, self.operations, shares_alone=True)
+            (block,) = self._unshared(shares, range(fed[0], fed[-1] + 1))
+            sums |= {n: self._with_sum(runner, block, n - fed[0], begun.get(n)) for n in fed}
+        held = self.plan.values[node.outputs[0]].sums
+        places = range(numbers.stop - held, numbers.stop)
+        # a copy: a view would keep the whole chunk alive
+        return tuple(None if (total := sums.get(n)) is None else total.clone() for n in places)
+
+    def _is_fed(self, node: PlanNode, n: int, taken: range) -> bool:
+        """An element that exists and is taken in these ticks adds to output n, which exists."""
+        end, ends = self._end(node.reads[0]), self._end(node.outputs[0])
+        there = range(max(0, taken.start), taken.stop if end is None else min(taken.stop, end))
+        return n >= 0 and (ends is None or n < ends) and any(place in there for place in node.reading.places(n))
+
+    def _with_sum(self, runner: NodeRunner, block: Tensor, place: int, total: Element) -> Tensor:
+        part = part_of_block(block, runner.layouts[0], self.state.batch, place, 1)
+        assert runner.rule is not None
+        return part if total is None else runner.rule.combined(total, part)
+
     def _taps(self, name: str, taps: Taps, n: int) -> list[Element]:
         value = self.plan.values[name]
         return [self._tap(value, place, taps) for place in taps.places(n)]
 
     def _whole(self, runner: NodeRunner, due: range) -> Sequence[Tensor]:
-        how = runner.node.reading
-        results = self._run(runner, due) if how.apart == 1 else self._interleaved(runner, due)
+        return self._shared_out(runner, self._unshared(runner, due), due)
+
+    def _unshared(self, runner: NodeRunner, due: range) -> Sequence[Tensor]:
+        """Outputs whose averages are all divided by the kernel's size."""
+        return self._run(runner, due) if runner.node.reading.apart == 1 else self._interleaved(runner, due)
+
+    def _shared_out(self, runner: NodeRunner, results: Sequence[Tensor], due: range) -> Sequence[Tensor]:
         length = self._length(runner.node.reads[0])
-        shares = [how.share(n, length) for n in due]
+        shares = [runner.node.reading.share(n, length) for n in due]
         return results if all(share == 1.0 for share in shares) else [self._shared(runner, results[0], shares)]
 
     def _interleaved(self, runner: NodeRunner, due: range) -> Sequence[Tensor]:
@@ -214,7 +251,7 @@ class _Chunk:
         """Outputs that lack the same operands, in one run of the operator."""
         node, how, batch = runner.node, runner.node.reading, self.state.batch
         absent = self._absent(node, due[0])
-        read = {name: _stretch(taps, due) for name, taps in zip(node.reads, node.taps, strict=True)}
+        read = {name: stretch_of(taps, due) for name, taps in zip(node.reads, node.taps, strict=True)}
         operands = {
             name: self._block(name, read[name], runner, taps)
             for name, taps in zip(node.reads, node.taps, strict=True)
@@ -245,8 +282,7 @@ class _Chunk:
         """Some elements as one block, with what stands for those that the original does not have."""
         value = self.plan.values[name]
         stretch = self.stretches[name]
-        own = range(stretch.made_first, stretch.made_first + stretch.made_count)
-        made = range(max(read.start, own.start), min(read.stop, own.stop))
+        made = stretch.block(read)
         if not made or isinstance(stretch.made, list) or read.step > 1:
             return self._filled(value, [self._tap(value, n, taps) for n in read], runner, taps)
         part = stretch.made
@@ -274,9 +310,3 @@ class _Chunk:
         return torch.empty(
             (), dtype=value.dtype, device=self.find(self.plan.weights[0]).device if self.plan.weights else None
         )
-
-
-def _stretch(taps: Taps, due: range) -> range:
-    """The elements from the first that some outputs read to the last, as one window of the original sees them."""
-    step = taps.grid if taps.apart > 1 else 1
-    return range(taps.first(due.start), taps.index.last(due[-1]) + 1, step)

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from torch import Tensor
 
-from co3d_compile.ops.flow import Taps
+from co3d_compile.ops.flow import ONE, Taps
 from co3d_compile.ops.table import OperationTable
-from co3d_compile.plan.plan import Firing, Plan
+from co3d_compile.plan.plan import Plan, PlanNode, feeding_of, sums_of
+from co3d_compile.runtime.eager.accumulation import AccumulatingKernel
 from co3d_compile.runtime.eager.kernels import Kernel, kernels_for
 from co3d_compile.runtime.eager.reuse import makes_new
+from co3d_compile.runtime.eager.runs import Elements, ready
 from co3d_compile.runtime.eager.statics import static_results
 from co3d_compile.runtime.runner import Lookup
 from co3d_compile.runtime.state import Element, Emitted, State
 
 Watch = Callable[[str, int, Tensor], None]
-
-
-@dataclass(frozen=True)
-class Ready:
-    """A firing with everything found: where its operands are, what runs, where its results go."""
-
-    kernel: Kernel
-    reads: tuple[tuple[str, tuple[int, ...]], ...]
-    outputs: tuple[str, ...]
-    element: int
-    count: int
 
 
 class EagerEngine:
@@ -42,9 +33,10 @@ class EagerEngine:
         self._weights = [weights(name) for name in plan.weights]
         self._version = sum(weight._version for weight in self._weights)
         self.constants = static_results(plan, weights, operations)
-        kernels = self._kernels = kernels_for(plan, self.constants, operations)
+        self._kernels = kernels_for(plan, self.constants, operations)
         self._schedule = tuple(
-            tuple(self._ready(f, kernels) for f in phase if f.node in kernels) for phase in plan.schedule
+            tuple(ready(plan, run, self._kernels[run.node]) for run in phase if run.node in self._kernels)
+            for phase in plan.schedule
         )
         self._due_inputs = tuple(
             tuple((place, given.value) for place, given in enumerate(plan.inputs) if phase % given.rate == 0)
@@ -60,14 +52,6 @@ class EagerEngine:
         """No weight has been written to since the engine took its own copies."""
         return sum(weight._version for weight in self._weights) == self._version
 
-    def _ready(self, firing: Firing, kernels: dict[int, Kernel]) -> Ready:
-        kernel = kernels[firing.node]
-        node = self.plan.nodes[firing.node]
-        reads = tuple(
-            (name, tuple(-1 - back for back in backs)) for name, backs in zip(node.reads, firing.backs, strict=True)
-        )
-        return Ready(kernel, reads, kernel.outputs, firing.element, firing.count)
-
     def step(self, frames: Sequence[Element], state: State, watch: Watch | None = None) -> tuple[list[Emitted], State]:
         """Take one tick.
 
@@ -79,46 +63,76 @@ class EagerEngine:
             Per output the elements that come out, and the next state.
         """
         phase = state.tick % self.plan.period
-        elements: dict[str, tuple[Element, ...]] = dict(state.histories)
+        elements: Elements = dict(state.histories)
         for place, name in self._due_inputs[phase]:
             elements[name] = (*elements.get(name, ()), frames[place])
         if watch is None and state.frames is None and state.tick >= self.plan.steady_tick:
-            self._fire(self._schedule[phase], elements, state.batch)
+            for run in self._schedule[phase]:
+                run(elements, state.batch)
         else:
             self._fire_at_ends(elements, state, watch)
         return self._emitted(elements, state.tick), self._advanced(state, elements)
 
-    def _fire(self, firings: Sequence[Ready], elements: dict[str, tuple[Element, ...]], batch: int) -> None:
-        """In the middle of the video: everything that is read exists."""
-        for firing in firings:
-            taps = [[elements[name][place] for place in places] for name, places in firing.reads]
-            results = firing.kernel.run(taps, batch, firing.element, firing.count)
-            for name, result in zip(firing.outputs, results, strict=True):
-                elements[name] = (*elements.get(name, ()), *result)
-
-    def _fire_at_ends(self, elements: dict[str, tuple[Element, ...]], state: State, watch: Watch | None) -> None:
+    def _fire_at_ends(self, elements: Elements, state: State, watch: Watch | None) -> None:
         """Near the ends: elements that the original does not have are None, and readers see what stands for them."""
         for place, kernel in self._kernels.items():
             node = self.plan.nodes[place]
-            for n in self._due(kernel.outputs[0], state.tick):
-                results: Sequence[Sequence[Element]] = ((None,),) * len(kernel.outputs)
-                if self._exists(kernel.outputs[0], n, state):
-                    taps = [
-                        self._taps(name, taps, n, elements, state, own=name in node.outputs)
-                        for name, taps in zip(node.reads, node.taps, strict=True)
-                    ]
-                    results = kernel.run_at_ends(taps, state.batch, n, self._length_seen(node.reads[0], state))
-                for name, (result,) in zip(kernel.outputs, results, strict=True):
-                    elements[name] = (*elements.get(name, ()), result)
-                    if watch is not None and result is not None:
-                        watch(name, n, result)
+            if isinstance(kernel, AccumulatingKernel):
+                self._feed_at_ends(place, kernel, elements, state)
+            else:
+                for n in self._due(kernel.outputs[0], state.tick):
+                    self._run_at_ends(node, kernel, n, elements, state)
+            if watch is not None:
+                self._show(watch, kernel.outputs, elements, state.tick)
+
+    def _run_at_ends(self, node: PlanNode, kernel: Kernel, n: int, elements: Elements, state: State) -> None:
+        results: Sequence[Sequence[Element]] = ((None,),) * len(kernel.outputs)
+        if self._exists(kernel.outputs[0], n, state):
+            taps = [
+                self._taps(name, taps, n, elements, state, own=name in node.outputs)
+                for name, taps in zip(node.reads, node.taps, strict=True)
+            ]
+            results = kernel.run_at_ends(taps, state.batch, n, self._length_seen(node.reads[0], state))
+        for name, (result,) in zip(kernel.outputs, results, strict=True):
+            elements[name] = (*elements.get(name, ()), result)
+
+    def _feed_at_ends(self, place: int, kernel: AccumulatingKernel, elements: Elements, state: State) -> None:
+        """The elements taken at this tick, as far as they exist, for outputs that exist."""
+        node = self.plan.nodes[place]
+        clock, made = self.plan.feeding_clock(node), kernel.outputs[0]
+        for element in range(clock.count_through(state.tick - 1), clock.count_through(state.tick)):
+            feeding = feeding_of(place, node.reading, element, 0)
+            newest = node.reading.begun(element)
+            held = sums_of(node.outputs[0])
+            sums = [*elements[held], *(None,) * feeding.begun]
+            (read,) = self._taps(node.reads[0], ONE, element, elements, state, own=False)
+            for tap, back in feeding.shares:
+                if read is not None and self._exists(made, newest - back, state):
+                    sums[-1 - back] = kernel.feed(read, tap, sums[-1 - back])
+            if feeding.done is not None:
+                result = self._finished(node, kernel, newest - feeding.done, sums[-1 - feeding.done], state)
+                sums[-1 - feeding.done] = None
+                elements[made] = (*elements.get(made, ()), result)
+            elements[held] = tuple(sums[-len(elements[held]) :])
+
+    def _finished(self, node: PlanNode, kernel: AccumulatingKernel, n: int, total: Element, state: State) -> Element:
+        if not self._exists(node.outputs[0], n, state):
+            return None
+        return kernel.finish_at_ends(total, state.batch, n, self._length_seen(node.reads[0], state))
+
+    def _show(self, watch: Watch, names: Sequence[str], elements: Elements, tick: int) -> None:
+        for name in names:
+            due, made = self._due(name, tick), elements.get(name, ())
+            for n, element in zip(due, made[len(made) - len(due) :], strict=True):
+                if element is not None:
+                    watch(name, n, element)
 
     def _taps(
         self,
         name: str,
         taps: Taps,
         n: int,
-        elements: dict[str, tuple[Element, ...]],
+        elements: Elements,
         state: State,
         *,
         own: bool,
@@ -147,7 +161,7 @@ class EagerEngine:
         """Elements of a value; before the end is known, those that exist by now."""
         return self._made(name, state.tick) if state.frames is None else self.plan.length(name, state.frames)
 
-    def _emitted(self, elements: dict[str, tuple[Element, ...]], tick: int) -> list[Emitted]:
+    def _emitted(self, elements: Elements, tick: int) -> list[Emitted]:
         emitted: list[Emitted] = []
         for output in self.plan.outputs:
             due = self._due(output.value, tick)
@@ -159,7 +173,7 @@ class EagerEngine:
             emitted.append([(n, e) for n, e in zip(due, fresh, strict=True) if e is not None])
         return emitted
 
-    def _advanced(self, state: State, elements: dict[str, tuple[Element, ...]]) -> State:
+    def _advanced(self, state: State, elements: Elements) -> State:
         histories = {name: elements[name][-len(kept) :] for name, kept in state.histories.items()}
         for name in self._kept_views:
             histories[name] = tuple(_owned(element) for element in histories[name])

@@ -32,20 +32,25 @@ def foldable_norms(plan: Plan) -> dict[int, int]:
 
 def folded_weights(convolution: PlanNode, norm: PlanNode, constants: Lookup) -> dict[str, Tensor]:
     """Weight and bias of a convolution that norms its own result."""
+    weight = _found(convolution.arguments, "weight", constants)
+    assert weight is not None
+    scale, shift = norm_line(convolution, norm, constants)
+    return {"weight": weight * scale.reshape(-1, *[1] * (weight.dim() - 1)), "bias": shift.to(weight.dtype)}
+
+
+def norm_line(convolution: PlanNode, norm: PlanNode, constants: Lookup) -> tuple[Tensor, Tensor]:
+    """Scale and shift, per channel, that make what the convolution gives without its bias what the norm gives."""
     found = {
         name: _found(norm.arguments, name, constants) for name in ("weight", "bias", "running_mean", "running_var")
     }
-    weight = _found(convolution.arguments, "weight", constants)
     bias = _found(convolution.arguments, "bias", constants)
     mean, variance = found["running_mean"], found["running_var"]
-    assert weight is not None
     assert mean is not None
     assert variance is not None
     scale = torch.rsqrt(variance + norm.arguments["eps"])
     scale = scale if found["weight"] is None else scale * found["weight"]
     shift = (torch.zeros_like(mean) if bias is None else bias) - mean
-    shift = shift * scale if found["bias"] is None else shift * scale + found["bias"]
-    return {"weight": weight * scale.reshape(-1, *[1] * (weight.dim() - 1)), "bias": shift.to(weight.dtype)}
+    return scale, shift * scale if found["bias"] is None else shift * scale + found["bias"]
 
 
 def _found(arguments: Mapping[str, Any], name: str, constants: Lookup) -> Tensor | None:

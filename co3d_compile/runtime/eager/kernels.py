@@ -11,8 +11,10 @@ from torch import Tensor
 from co3d_compile.ops.flow import ONE, Way
 from co3d_compile.ops.operation import Operation, Step, overload
 from co3d_compile.ops.table import OperationTable
-from co3d_compile.plan.plan import Plan, PlanNode, ValueRef, WeightRef
+from co3d_compile.plan.plan import Form, Plan, PlanNode, ValueRef, WeightRef
+from co3d_compile.runtime.eager.accumulation import AccumulatingKernel, accumulating_kernel
 from co3d_compile.runtime.eager.folding import foldable_norms, folded_weights
+from co3d_compile.runtime.eager.operands import Made, arguments_of, operand, shared_out
 from co3d_compile.runtime.eager.reuse import in_place, reusable_operands
 from co3d_compile.runtime.elements import filled_element
 from co3d_compile.runtime.runner import Lookup, NodeRunner
@@ -20,9 +22,6 @@ from co3d_compile.runtime.state import Element
 
 Taps = Sequence[Sequence[Element]]
 """Per operand the elements read, oldest first."""
-
-Made = Sequence[Sequence[Tensor]]
-"""Per output the elements made."""
 
 
 class Kernel(Protocol):
@@ -51,7 +50,7 @@ class OperatorKernel:
         return self._runner.run_taps(taps, batch, self._like, n, count)
 
     def run_at_ends(self, taps: Taps, batch: int, n: int, length: int) -> Made:
-        return _shared(self._runner, self.run(taps, batch, n, 1), n, length)
+        return shared_out(self._runner, self.run(taps, batch, n, 1), n, length)
 
 
 class StepKernel:
@@ -70,7 +69,7 @@ class StepKernel:
         elements = list(taps[0])
         if all(element is None for element in elements):
             elements[0] = filled_element(self._runner.reads, batch, self._runner.node.reading.constant, self._like)
-        return _shared(self._runner, ((self._step(elements),),), n, length)
+        return shared_out(self._runner, ((self._step(elements),),), n, length)
 
 
 class CallKernel:
@@ -85,7 +84,7 @@ class CallKernel:
         keywords = _keyword_names(target)
         order = sorted((name for name in given if name not in keywords), key=lambda name: name != reused)
         self._keywords = {name: given[name] for name in given if name in keywords}
-        self._template = [_operand(given[name], constants, node) for name in order]
+        self._template = [operand(given[name], constants, node) for name in order]
         self._slots = [
             (place, node.reads.index(given[name].name))
             for place, name in enumerate(order)
@@ -94,8 +93,8 @@ class CallKernel:
 
     def run(self, taps: Taps, batch: int, n: int, count: int) -> Made:
         arguments = list(self._template)
-        for place, operand in self._slots:
-            tap = taps[operand][0]
+        for place, read in self._slots:
+            tap = taps[read][0]
             arguments[place] = tap
         result = self._call(*arguments, **self._keywords)
         return [(one,) for one in result] if isinstance(result, (tuple, list)) else ((result,),)
@@ -104,17 +103,21 @@ class CallKernel:
         return self.run(taps, batch, n, 1)
 
 
-def kernels_for(plan: Plan, constants: Lookup, operations: OperationTable) -> dict[int, Kernel]:
+def kernels_for(plan: Plan, constants: Lookup, operations: OperationTable) -> dict[int, Kernel | AccumulatingKernel]:
     """By index of the node; batch norms that a convolution has taken in are missing."""
     like = constants(plan.weights[0]) if plan.weights else torch.zeros(())
     folds, reused = foldable_norms(plan), reusable_operands(plan)
-    kernels: dict[int, Kernel] = {}
+    kernels: dict[int, Kernel | AccumulatingKernel] = {}
     taken: set[int] = set()
     for place, node in enumerate(plan.nodes):
         if place in taken:
             continue
         runner = NodeRunner(plan, node, constants, operations)
         norm = plan.nodes[folds[place]] if place in folds else None
+        if node.form is Form.TRANSPOSED:
+            kernels[place] = accumulating_kernel(runner, norm, constants, like)
+            taken.update([] if norm is None else [folds[place]])
+            continue
         stepping = _step_kernel(runner, norm, constants, like)
         if stepping is not None and norm is not None:
             taken.add(folds[place])
@@ -126,7 +129,7 @@ def _step_kernel(runner: NodeRunner, norm: PlanNode | None, constants: Lookup, l
     node, rule = runner.node, runner.rule
     if not runner.takes_operands_as_they_are:
         return None
-    arguments = {name: _operand(value, constants, node) for name, value in node.arguments.items()}
+    arguments = arguments_of(node, constants)
     if norm is not None:
         arguments |= folded_weights(node, norm, constants)
     step = None if rule is None else rule.stepper(arguments, runner.reads, node.reading)
@@ -145,29 +148,8 @@ def _call_kernel(runner: NodeRunner, constants: Lookup, reused: str | None, like
     return OperatorKernel(runner, like)
 
 
-def _shared(runner: NodeRunner, made: Made, n: int, length: int) -> Made:
-    """Averages near the ends are divided by the taps that count there."""
-    share = runner.node.reading.share(n, length)
-    return made if share == 1.0 else [[element * share for element in elements] for elements in made]
-
-
-def _constant(value: Any, constants: Lookup) -> Any:
-    """A weight or a static result as a tensor, a stream as None, anything else as it is."""
-    if isinstance(value, WeightRef):
-        return constants(value.name).detach()
-    if isinstance(value, ValueRef):
-        return None
-    return value
-
-
 def _is_reference(value: Any) -> bool:
     return isinstance(value, (ValueRef, WeightRef))
-
-
-def _operand(value: Any, constants: Lookup, node: PlanNode) -> Any:
-    if isinstance(value, ValueRef) and value.name not in node.reads:
-        return constants(value.name)
-    return _constant(value, constants)
 
 
 def _names(target: torch._ops.OpOverload) -> set[str]:

@@ -1,0 +1,1 @@
+"""The smallest state: forms and firing ticks, chosen together."""

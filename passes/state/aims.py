@@ -1,0 +1,26 @@
+"""What a user wants of the state and of the firing ticks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from co3d_compile.errors import InputError
+
+Prefer = Literal["memory", "speed"]
+PREFERENCES: tuple[str, ...] = ("memory", "speed")
+
+
+@dataclass(frozen=True)
+class Aims:
+    """What firing ticks and forms are chosen for.
+
+    Attributes:
+        prefer: ``memory``: the least state; ``speed``: partial sums in place of inputs only where that moves less.
+    """
+
+    prefer: str = "memory"
+
+    def __post_init__(self) -> None:
+        if self.prefer not in PREFERENCES:
+            raise InputError(f"prefer is {self.prefer!r}\n  try: one of {', '.join(PREFERENCES)}")

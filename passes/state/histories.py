@@ -1,0 +1,63 @@
+"""What each tensor keeps: one history, as deep as its neediest reader, and the partial sums of its node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import prod
+
+import torch
+
+from co3d_compile.clock.timing import Timing
+from co3d_compile.ops.flow import ONE, Taps
+from co3d_compile.plan.plan import Form, Numbers, PlanNode, Value, feeding_clock, timing_of
+
+
+def place_histories(values: Mapping[str, Value], nodes: Sequence[PlanNode], period: int) -> dict[str, Value]:
+    """Set ``keep`` and ``sums`` of every value.
+
+    Law: whatever any reader reads after a tick is among the last ``keep`` elements at the end of it, and ``keep`` is
+    the least such number. A residual that waits is nothing but a reader further back.
+    """
+    keeps = dict.fromkeys(values, 0)
+    sums = dict.fromkeys(values, 0)
+    for node in nodes:
+        made = values[node.outputs[0]]
+        if node.form is Form.TRANSPOSED:
+            sums[made.name] = node.reading.under_way
+        for name, taps in zip(node.reads, node.taps, strict=True):
+            kept = kept_for(timing_of(values[name]), taps, timing_of(made), period, node.form)
+            keeps[name] = max(keeps[name], kept)
+    return {name: replace(value, keep=keeps[name], sums=sums[name]) for name, value in values.items()}
+
+
+def held_numbers(values: Mapping[str, Value]) -> tuple[Numbers, ...]:
+    """What one stream holds between ticks, by dtype."""
+    counts: dict[torch.dtype, int] = {}
+    for value in values.values():
+        if value.keep + value.sums:
+            count = (value.keep + value.sums) * prod(value.layout.running_shape(1, 1))
+            counts[value.dtype] = counts.get(value.dtype, 0) + count
+    return tuple(Numbers(dtype, count) for dtype, count in counts.items())
+
+
+def element_bytes(value: Value) -> int:
+    """Of one element of one stream."""
+    return prod(value.layout.running_shape(1, 1)) * value.dtype.itemsize
+
+
+def kept_for(source: Timing, taps: Taps, reader: Timing, period: int, form: Form = Form.DIRECT) -> int:
+    """The most elements, over a period, from the first that is still to be read to the newest."""
+    if form is Form.TRANSPOSED:
+        taking = replace(reader, clock=feeding_clock(source, taps, reader))
+        return kept_for(source, ONE, taking, period)
+    made, read = source.clock.unbounded, reader.clock.unbounded
+    depth = max(made.count_through(tick) - taps.first(read.count_through(tick)) for tick in range(period))
+    return max(depth, _kept_for_burst(source, taps, reader), taps.awaits or 0) + taps.reach
+
+
+def _kept_for_burst(source: Timing, taps: Taps, reader: Timing) -> int:
+    """The elements that wait for the tick at which the reader's first ones come all at once."""
+    if reader.clock.least is None:
+        return 0
+    return source.clock.count_through(reader.clock.least - 1) - max(0, taps.first(0))

@@ -1,0 +1,182 @@
+"""Forms and firing ticks for which the least is kept, at unchanged output delay.
+
+The register-minimisation retiming of Leiserson and Saxe ("Retiming synchronous circuitry", 1991): a node that fires r
+ticks later than it could lets its operands wait and its result appear r ticks later; who reads x at least
+``kept(r_reader - r_x)`` elements back makes x keep as many. Elements of strided tensors last several ticks, and forms
+are a choice, so that it is solved over integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+
+from co3d_compile.errors import InternalError
+from co3d_compile.passes.state.aims import Aims
+from co3d_compile.passes.state.forms import bytes_moved_more, has_transposed_form, prefers_speed
+from co3d_compile.passes.state.histories import element_bytes, held_numbers, place_histories
+from co3d_compile.passes.state.integer_program import IntegerProgram
+from co3d_compile.passes.state.reads import Read, reads_of
+from co3d_compile.plan.plan import Form, Numbers, PlanNode, StateChoice, Value, timing_of
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """What is chosen for: a plan's values and nodes before anything is kept, all firing as early as they can.
+
+    Attributes:
+        accumulating: names of the nodes whose taps add up.
+        outputs: values that the network gives out.
+    """
+
+    values: Mapping[str, Value]
+    nodes: Sequence[PlanNode]
+    accumulating: Collection[str]
+    outputs: Collection[str]
+    period: int
+
+    def with_histories(self) -> Wiring:
+        return replace(self, values=place_histories(self.values, self.nodes, self.period))
+
+    @property
+    def held(self) -> tuple[Numbers, ...]:
+        """What one stream holds between ticks."""
+        return held_numbers(self.values)
+
+    def choosable(self, prefer: str) -> dict[int, PlanNode]:
+        """By index, the nodes that may take the transposed form."""
+        return {
+            place: node
+            for place, node in enumerate(self.nodes)
+            if node.name in self.accumulating
+            and has_transposed_form(node, self.values)
+            and (prefer == "memory" or prefers_speed(node, self.values))
+        }
+
+
+def smallest_state(wiring: Wiring, aims: Aims) -> tuple[Wiring, StateChoice]:
+    """The same network with forms, firing ticks and histories.
+
+    Law: no value changes, no output comes out later, and no choice of forms and firing ticks keeps less (under
+    ``speed``: no choice among the forms that move the fewest bytes).
+    """
+    earliest = wiring.with_histories().held
+    smallest = _Choice(wiring, "memory").made()
+    chosen = smallest if aims.prefer == "memory" else _Choice(wiring, aims.prefer).made()
+    return chosen, StateChoice(aims.prefer, earliest, smallest.held)
+
+
+@dataclass
+class _Choice:
+    """The integer program of one network, and its solution read back."""
+
+    wiring: Wiring
+    prefer: str
+    program: IntegerProgram = field(default_factory=IntegerProgram)
+    state: dict[int, int] = field(default_factory=dict)
+    moved: dict[int, int] = field(default_factory=dict)
+
+    def made(self) -> Wiring:
+        wiring = self.wiring
+        reads = reads_of(wiring.values, wiring.nodes, dict.fromkeys(wiring.outputs, 0), wiring.period)
+        most = {read.reader: read.most for read in reads}
+        later = {place: self.program.variable(most.get(place, 0)) for place in range(len(wiring.nodes))}
+        forms = {place: self._form(node) for place, node in wiring.choosable(self.prefer).items()}
+        kept = {name: self._kept(value) for name, value in wiring.values.items() if value.timing is not None}
+        for read in reads:
+            self._require(read, later, kept[read.value], forms.get(read.reader))
+        self._keep_what_is_carried(kept)
+        solution = self.program.minimise(self.state, self.moved | dict.fromkeys(later.values(), 1))
+        held = {place: solution[variable] for place, variable in later.items()}
+        transposed = {place for place, variable in forms.items() if solution[variable]}
+        chosen = _applied(wiring, held, transposed).with_histories()
+        if sum(numbers.bytes for numbers in chosen.held) != sum(
+            weight * solution[variable] for variable, weight in self.state.items()
+        ):
+            raise InternalError("the state that was chosen is not the state that the histories hold")
+        return chosen
+
+    def _form(self, node: PlanNode) -> int:
+        """1 where the node takes the transposed form."""
+        variable = self.program.variable(1)
+        self.state[variable] = node.reading.under_way * element_bytes(self.wiring.values[node.outputs[0]])
+        self.moved[variable] = bytes_moved_more(node, self.wiring.values)
+        return variable
+
+    def _kept(self, value: Value) -> int:
+        variable = self.program.variable()
+        self.state[variable] = element_bytes(value)
+        return variable
+
+    def _require(self, read: Read, later: Mapping[int, int], kept: int, form: int | None) -> None:
+        """The reader fires once its operand is there, and what it reads is kept until then."""
+        waited = _difference(later, read)
+        self.program.require(waited, -read.slack)
+        unless: dict[int, int] = {} if form is None else {form: 1}
+        _require_kept(self.program, read, waited, kept, unless)
+        if form is not None:
+            _require_waiting(self.program, read, waited, kept, form)
+
+    def _keep_what_is_carried(self, kept: Mapping[str, int]) -> None:
+        """What a node reads of its own does not depend on when it fires."""
+        values = place_histories(self.wiring.values, self.wiring.nodes, self.wiring.period)
+        for node in self.wiring.nodes:
+            for name in node.carried:
+                self.program.require({kept[name]: 1}, values[name].keep)
+
+
+def _difference(later: Mapping[int, int], read: Read) -> dict[int, int]:
+    """How much later the reader fires than its operand is made."""
+    terms = {later[read.reader]: 1}
+    return terms if read.maker is None else terms | {later[read.maker]: -1}
+
+
+def _require_kept(
+    program: IntegerProgram, read: Read, waited: Mapping[int, int], kept: int, unless: Mapping[int, int]
+) -> None:
+    """``kept`` is no less than the direct form needs, ``unless`` a variable is 1."""
+    steps = read.steps
+    least, until = steps[0]
+    program.require({kept: 1} | dict.fromkeys(unless, least), least)
+    span = read.source.clock.step
+    regular = [(least + place, until + place * span) for place in range(len(steps))]
+    if steps[:-1] == tuple(regular[:-1]) and steps[-1][0] == regular[-1][0] and steps[-1][1] <= regular[-1][1]:
+        if len(steps) > 1:
+            bound = span * least - until
+            relief = {form: max(0, read.most + bound) for form in unless}
+            program.require({kept: span, **_negated(waited), **relief}, bound)
+        return
+    # a staircase of uneven steps: one variable per step, and each needs the one before it
+    climbed = [program.variable(1) for _ in steps[1:]]
+    heights = [high - low for (low, _), (high, _) in pairwise(steps)]
+    widths = [high - low for (_, low), (_, high) in pairwise(steps)]
+    program.require({**dict(zip(climbed, widths, strict=True)), **_negated(waited)}, -until)
+    for lower, upper in pairwise(climbed):
+        program.require({lower: 1, upper: -1}, 0)
+    relief = dict.fromkeys(unless, steps[-1][0])
+    program.require({kept: 1, **{v: -h for v, h in zip(climbed, heights, strict=True)}, **relief}, least)
+
+
+def _require_waiting(program: IntegerProgram, read: Read, waited: Mapping[int, int], kept: int, form: int) -> None:
+    """In transposed form an operand is kept until it is taken: ``ceil(ticks / stride)`` elements."""
+    span = read.source.clock.step
+    relief = read.most + read.slack
+    program.require({kept: span, **_negated(waited), form: -relief}, read.slack - relief)
+
+
+def _negated(terms: Mapping[int, int]) -> dict[int, int]:
+    return {variable: -factor for variable, factor in terms.items()}
+
+
+def _applied(wiring: Wiring, held: Mapping[int, int], transposed: Collection[int]) -> Wiring:
+    """The wiring with later clocks and other forms."""
+    values = dict(wiring.values)
+    nodes = list(wiring.nodes)
+    for place, node in enumerate(wiring.nodes):
+        form = Form.TRANSPOSED if place in transposed else Form.DIRECT
+        nodes[place] = replace(node, held=held[place], form=form)
+        for name in node.outputs if held[place] else ():
+            timing = timing_of(values[name])
+            values[name] = replace(values[name], timing=replace(timing, clock=timing.clock + held[place]))
+    return replace(wiring, values=values, nodes=tuple(nodes))
