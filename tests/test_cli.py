@@ -64,7 +64,7 @@ def test_compiles_verifies_and_writes(weights: Path, capsys: pytest.CaptureFixtu
 
 
 def test_json_on_stdout_is_only_json(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code = compiled(weights, "--report", "json")
+    code = compiled(weights, "--json")
 
     found = json.loads(capsys.readouterr().out)
     assert code == 0
@@ -73,7 +73,7 @@ def test_json_on_stdout_is_only_json(weights: Path, capsys: pytest.CaptureFixtur
 
 
 def test_without_verification(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code = compiled(weights, "--no-verify", "--report", "json")
+    code = compiled(weights, "--no-verify", "--json")
 
     assert code == 0
     assert json.loads(capsys.readouterr().out)["verification"] is None
@@ -198,7 +198,7 @@ def test_difference_writes_nothing(
     wrong = Comparison("output", "other", "the original", 8, 8, float("inf"), 1.0, 2.0, 1e-4)
     monkeypatch.setattr(Network, "verify", lambda self, model: Verification(9, (wrong,), ()))
 
-    code = compiled(weights, "--report", "json")
+    code = compiled(weights, "--json")
 
     printed = capsys.readouterr()
     assert code == 3
@@ -231,12 +231,55 @@ def test_inspect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
     code = inspect_command.main([str(tmp_path / "cont.pt")])
     text = capsys.readouterr().out
-    json_code = inspect_command.main([str(tmp_path / "cont.pt"), "--report", "json"])
+    json_code = inspect_command.main([str(tmp_path / "cont.pt"), "--json"])
     data = json.loads(capsys.readouterr().out)
 
     assert (code, json_code) == (0, 0)
     assert "receptive field" in text
     assert type(network.report).from_dict(data) == network.report
+
+
+def saved(path: Path, **options: str) -> str:
+    co3d_compile.compile(residual(), CLIP, **options).save(path)
+    return str(path)
+
+
+def test_inspect_by_module(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = inspect_command.main([saved(tmp_path / "cont.pt"), "--depth", "1"])
+
+    printed = capsys.readouterr().out
+    assert code == 0
+    assert "Modules\n" in printed
+    assert "Layers\n" not in printed
+
+
+def test_inspect_of_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [saved(tmp_path / "native.pt"), saved(tmp_path / "dense.pt", rate="dense")]
+
+    assert inspect_command.main(files) == 0
+    assert "Layers that differ" in capsys.readouterr().out
+    assert inspect_command.main([*files, "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert [data["first"], data["second"]] == files
+    assert data["options"][-1]["second"] == "dense"
+
+
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        (["a", "b", "c"], "one network, or two to compare"),
+        (["a", "--depth", "-1"], "argument --depth: "),
+        (["a", "--depth", "two"], "argument --depth: 'two' is not a number from 0 up"),
+        (["a", "b", "--depth", "2"], "--depth: for the tables of one network"),
+        (["a", "--json", "--depth", "2"], "--depth: for the tables of one network"),
+    ],
+)
+def test_wrong_usage_of_inspect(argv: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        inspect_command.main(argv)
+
+    assert ended.value.code == 2
+    assert text in capsys.readouterr().err
 
 
 def test_inspect_of_what_is_not_compiled(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -249,7 +292,7 @@ def test_as_a_process(weights: Path) -> None:
     """The real thing once: exit code, stdout and stderr apart."""
     out = weights.parent / "cont.pt"
     code = "import sys; from co3d_compile.cli.compile import main; sys.exit(main())"
-    options = ["--out", str(out), "--model", "tests.small_models:trunk", "--clip", SHAPE, "--report", "json"]
+    options = ["--out", str(out), "--model", "tests.small_models:trunk", "--clip", SHAPE, "--json"]
 
     made = subprocess.run([sys.executable, "-c", code, weights, *options], check=False, capture_output=True, text=True)
 

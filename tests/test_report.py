@@ -184,7 +184,13 @@ def test_json_and_back(model: nn.Module) -> None:
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"schema": 2}, "schema 2; this version reads 1"), ({"totals": {}}, "damaged"), ({"layers": [{}]}, "damaged")],
+    [
+        ({"schema": 2}, "schema 2; this version reads 1"),
+        ({"totals": {}}, "report.totals: missing or unknown fields: clip_macs, "),
+        ({"layers": [{}]}, r"report.layers\[0\]: missing or unknown fields: "),
+        ({"start": 1}, "report.start: str expected, '1' found"),
+        ({"more": 1}, "report: missing or unknown fields: more"),
+    ],
 )
 def test_a_report_of_another_version_or_damaged_is_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(ArtifactError, match=message):

@@ -12,7 +12,7 @@ from co3d_compile.artifact import require_writable
 from co3d_compile.capture.clip import ClipArgument
 from co3d_compile.capture.source import LoadedModel, read_model
 from co3d_compile.cli.exit_codes import Exit, exit_code_of
-from co3d_compile.cli.printing import print_json, print_report, progress, say
+from co3d_compile.cli.printing import JSON, print_json, print_report, progress, say
 from co3d_compile.cli.values import OPS, clip_of, elements, policy, rules, see_working_folder, shapes
 from co3d_compile.network import Network
 from co3d_compile.ops.operation import Operation
@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         default=True,
         help="compare with the model on a random video before writing (default: yes)",
     )
-    add("--report", choices=("text", "json"), default="text", help="what is printed on stdout (default: text)")
+    add("--json", action="store_true", help=JSON)
     return parser
 
 
@@ -133,7 +133,7 @@ def _verification(network: Network, loaded: LoadedModel, options: argparse.Names
 
 
 def _print(network: Network, verification: Verification | None, options: argparse.Namespace) -> None:
-    if options.report == "json":
+    if options.json:
         found: dict[str, Any] | None = None if verification is None else verification.to_dict()
         print_json({"report": network.report.to_dict(), "verification": found})
         return

@@ -6,33 +6,49 @@ import argparse
 from collections.abc import Sequence
 
 from co3d_compile.api import load
+from co3d_compile.cli.comparison import print_comparison
 from co3d_compile.cli.exit_codes import Exit, exit_code_of
-from co3d_compile.cli.printing import print_json, print_report, progress
-from co3d_compile.cli.values import OPS, rules
+from co3d_compile.cli.printing import JSON, print_json, print_report, progress
+from co3d_compile.cli.values import OPS, depth, rules
+from co3d_compile.network import Network
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print what is known of a compiled network; returns the exit code."""
-    options = _parser().parse_args(argv)
+    """Print what is known of a compiled network, or what differs between two; returns the exit code."""
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if len(options.network) > 2:
+        parser.error("one network, or two to compare")
+    if options.depth is not None and (options.json or len(options.network) > 1):
+        parser.error("--depth: for the tables of one network; JSON has every depth")
     return exit_code_of(lambda: _inspect(options))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="co3d-inspect",
-        description="Delay, receptive field, exactness, state and cost of a compiled network.",
+        description="Delay, receptive field, exactness, state and cost of a compiled network; of two: what differs.",
     )
-    parser.add_argument("network", help="a file that co3d-compile wrote")
-    parser.add_argument("--ops", action="append", metavar="PACKAGE.MODULE:RULE", help=OPS)
-    parser.add_argument("--report", choices=("text", "json"), default="text", help="tables or JSON (default: text)")
+    add = parser.add_argument
+    add("network", nargs="+", metavar="FILE", help="a file that co3d-compile wrote; two are compared")
+    add("--depth", type=depth, metavar="N", help="modules down to N names in place of layers, with sums")
+    add("--ops", action="append", metavar="PACKAGE.MODULE:RULE", help=OPS)
+    add("--json", action="store_true", help=JSON)
     return parser
 
 
 def _inspect(options: argparse.Namespace) -> Exit:
-    with progress("reading the network"):
-        network = load(options.network, ops=rules(options.ops or ()))
-    if options.report == "json":
-        print_json(network.report.to_dict())
-    else:
-        print_report(network.report)
+    reports = [_read(path, options).report for path in options.network]
+    match reports:
+        case [first, second]:
+            print_comparison((first, second), tuple(options.network), json=options.json)
+        case [report] if options.json:
+            print_json(report.to_dict())
+        case [report]:
+            print_report(report, options.depth)
     return Exit.DONE
+
+
+def _read(path: str, options: argparse.Namespace) -> Network:
+    with progress("reading the network"):
+        return load(path, ops=rules(options.ops or ()))

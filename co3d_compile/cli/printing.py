@@ -14,10 +14,12 @@ from rich.console import Console
 from co3d_compile.report.data import Report
 from co3d_compile.report.text import render_report
 
+JSON = "JSON in place of tables (docs/report.md)"
 
-def print_report(report: Report) -> None:
-    """As tables, for a person."""
-    Console(file=sys.stdout).print(render_report(report))
+
+def print_report(report: Report, depth: int | None = None) -> None:
+    """As tables, for a person; with a depth, modules in place of layers."""
+    Console(file=sys.stdout).print(render_report(report, depth))
 
 
 def print_json(data: Mapping[str, Any]) -> None:

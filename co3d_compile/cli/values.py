@@ -79,6 +79,13 @@ def elements(text: str) -> int:
     return int(text)
 
 
+def depth(text: str) -> int:
+    """A number from 0 up."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 up")
+    return int(text)
+
+
 def _shape(text: str) -> Shape:
     sizes = text.strip().lower().split("x")
     if not all(size.isdecimal() and int(size) > 0 for size in sizes):

@@ -8,7 +8,7 @@ from enum import Enum
 from functools import cache
 from math import isfinite
 from types import NoneType, UnionType
-from typing import Any, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 import torch
 
@@ -41,7 +41,7 @@ def decode_plan(given: Json, operations: OperationTable = BUILT_IN) -> Plan:
         ArtifactError: a field is missing or of another type, an operator is not one that a plan may call, or the rules
             that it was compiled with are not in the table.
     """
-    plan = _decode(given, Plan, "plan")
+    plan = decode(given, Plan, "plan")
     assert isinstance(plan, Plan)
     _require_operators(plan, operations)
     return plan
@@ -107,17 +107,25 @@ def _entry_kind(kind: Any, place: int) -> Any:
     return kinds[0] if kinds[-1] is Ellipsis else kinds[place]
 
 
-def _decode(given: Json, kind: Any, place: str) -> Any:
+def decode(given: Json, kind: Any, place: str) -> Any:
+    """What was written as JSON, as the declared type.
+
+    Args:
+        place: where it stands, for errors.
+
+    Raises:
+        ArtifactError: it is of another type, or fields are missing or unknown.
+    """
     if kind is Any:
         return decode_argument(given)
     if _is_union(kind):
-        return _decode(given, _member_for(given, kind, place), place)
+        return decode(given, _member_for(given, kind, place), place)
     if _is_container(kind, tuple):
         return _decode_tuple(given, kind, place)
     if kind is torch.dtype:
         return decode_dtype(given)
     if isinstance(given, dict) and _is_container(kind, Mapping):
-        return {name: _decode(entry, get_args(kind)[1], f"{place}.{name}") for name, entry in given.items()}
+        return {name: decode(entry, get_args(kind)[1], f"{place}.{name}") for name, entry in given.items()}
     if isinstance(given, dict) and is_dataclass(kind):
         return _decode_fields(given, kind, place)
     return _decode_plain(given, kind, place)
@@ -125,9 +133,9 @@ def _decode(given: Json, kind: Any, place: str) -> Any:
 
 def _decode_tuple(given: Json, kind: Any, place: str) -> tuple[Any, ...]:
     kinds = get_args(kind)
-    if not isinstance(given, list) or (kinds[-1] is not Ellipsis and len(given) != len(kinds)):
+    if not isinstance(given, list | tuple) or (kinds[-1] is not Ellipsis and len(given) != len(kinds)):
         _refuse(given, kind, place)
-    return tuple(_decode(entry, _entry_kind(kind, n), f"{place}[{n}]") for n, entry in enumerate(given))
+    return tuple(decode(entry, _entry_kind(kind, n), f"{place}[{n}]") for n, entry in enumerate(given))
 
 
 def _decode_fields(given: dict[str, Json], kind: Any, place: str) -> Any:
@@ -135,7 +143,7 @@ def _decode_fields(given: dict[str, Json], kind: Any, place: str) -> Any:
     if given.keys() != types.keys():
         listed = ", ".join(sorted(given.keys() ^ types.keys()))
         raise ArtifactError(f"{place}: missing or unknown fields: {listed}\n  try: compile the model again")
-    return kind(**{name: _decode(given[name], declared, f"{place}.{name}") for name, declared in types.items()})
+    return kind(**{name: decode(given[name], declared, f"{place}.{name}") for name, declared in types.items()})
 
 
 def _decode_plain(given: Json, kind: Any, place: str) -> Any:
@@ -145,6 +153,11 @@ def _decode_plain(given: Json, kind: Any, place: str) -> Any:
             return named[given]
     elif kind is float and isinstance(given, str) and given in NON_FINITE:
         return NON_FINITE[given]
+    elif get_origin(kind) is Literal:
+        if given in get_args(kind):
+            return given
+    elif isinstance(kind, type) and issubclass(kind, str) and isinstance(given, str):
+        return kind(given)
     elif type(given) is kind or (kind is float and type(given) is int):
         return given
     return _refuse(given, kind, place)
@@ -164,7 +177,7 @@ def _is_written_as(given: Json, member: Any) -> bool:
             return member is NoneType
         case dict():
             return _is_container(member, Mapping) or _has_fields(member, given)
-        case list():
+        case list() | tuple():
             return _is_container(member, tuple)
         case str():
             return member is str or (member is float and given in NON_FINITE) or given in _names_of(member)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from math import prod
 
 from torch import Tensor
@@ -10,7 +11,10 @@ from torch import Tensor
 from co3d_compile.clock.timing import Timing
 from co3d_compile.ops.flow import Way
 from co3d_compile.plan.plan import Form, LastResort, Plan, PlanInput, PlanNode, PlanOutput, Value
-from co3d_compile.report.data import InputReport, LastResortReport, LayerReport, OutputReport, Report, Totals
+from co3d_compile.report.data import InputReport, LastResortReport, Law, LayerReport, OutputReport, Report, Totals
+from co3d_compile.report.delays import Delays, operation_of
+from co3d_compile.report.modules import roll_up
+from co3d_compile.report.places import laws, neediest_readers, padded_share
 from co3d_compile.report.symbolic import Formulas
 
 
@@ -21,19 +25,20 @@ def build_report(plan: Plan, weights: Iterable[Tensor] = ()) -> Report:
         weights: the tensors that the network uses, for their size.
     """
     formulas = Formulas(plan)
+    delays = Delays(plan)
     totals = _totals(plan, tuple(weights), formulas)
+    layers = _layers(plan, totals)
     return Report(
         start=plan.start,
         rate="dense" if plan.dense else "native",
         inputs=tuple(_input(given) for given in plan.inputs),
         outputs=tuple(
-            _output(plan, out, name, formulas) for out, name in zip(plan.outputs, plan.output_names, strict=True)
+            _output(plan, out, name, formulas, delays)
+            for out, name in zip(plan.outputs, plan.output_names, strict=True)
         ),
         totals=totals,
-        layers=(
-            *(_input_layer(plan, given, totals) for given in plan.inputs),
-            *(_layer(plan, node, totals) for node in plan.nodes),
-        ),
+        layers=layers,
+        modules=roll_up(layers),
         last_resorts=tuple(_last_resort(plan, part) for part in plan.last_resorts),
     )
 
@@ -47,7 +52,7 @@ def _input(given: PlanInput) -> InputReport:
     return InputReport(given.value, given.shape, str(given.dtype).removeprefix("torch."), given.rate, given.time_axis)
 
 
-def _output(plan: Plan, output: PlanOutput, name: str, formulas: Formulas) -> OutputReport:
+def _output(plan: Plan, output: PlanOutput, name: str, formulas: Formulas, delays: Delays) -> OutputReport:
     value, timing = plan.values[output.value], plan.timing(output.value)
     return OutputReport(
         name=name,
@@ -61,6 +66,7 @@ def _output(plan: Plan, output: PlanOutput, name: str, formulas: Formulas) -> Ou
         steady_tick=timing.steady_tick,
         padding=timing.padding,
         formulas=formulas.of_output(output.value),
+        critical_path=delays.critical_path(output.value),
         carried=output.carried,
     )
 
@@ -92,18 +98,34 @@ def _windowed_macs(plan: Plan) -> int:
     return sum(node.clip_macs for node in plan.nodes if node.name in names)
 
 
-def _input_layer(plan: Plan, given: PlanInput, totals: Totals) -> LayerReport:
-    return _row(plan, (given.value,), totals, name=given.value, path="", operation="input")
+@dataclass(frozen=True)
+class _Whole:
+    """What a layer's numbers are seen against."""
+
+    plan: Plan
+    totals: Totals
+    readers: Mapping[str, PlanNode]
+    laws: Mapping[str, Law]
 
 
-def _layer(plan: Plan, node: PlanNode, totals: Totals) -> LayerReport:
+def _layers(plan: Plan, totals: Totals) -> tuple[LayerReport, ...]:
+    whole = _Whole(plan, totals, neediest_readers(plan), laws(plan))
+    inputs = (_input_layer(whole, given) for given in plan.inputs)
+    return (*inputs, *(_layer(whole, node) for node in plan.nodes))
+
+
+def _input_layer(whole: _Whole, given: PlanInput) -> LayerReport:
+    return _row(whole, (given.value,), name=given.value, path="", operation="input")
+
+
+def _layer(whole: _Whole, node: PlanNode) -> LayerReport:
+    plan = whole.plan
     return _row(
-        plan,
+        whole,
         node.outputs,
-        totals,
         name=node.name,
         path=node.path,
-        operation=node.target.removeprefix("aten.").split(".")[0],
+        operation=operation_of(node),
         kernel=node.reading.count,
         padding=_padding(plan, node),
         macs_per_frame=node.macs * plan.rate(node.outputs[0]) / plan.period,
@@ -114,9 +136,8 @@ def _layer(plan: Plan, node: PlanNode, totals: Totals) -> LayerReport:
 
 
 def _row(
-    plan: Plan,
+    whole: _Whole,
     made: tuple[str, ...],
-    totals: Totals,
     *,
     name: str,
     path: str,
@@ -128,8 +149,10 @@ def _row(
     form: str = Form.DIRECT.value,
     held: int = 0,
 ) -> LayerReport:
+    plan, totals = whole.plan, whole.totals
     timing = plan.timing(made[0])
     values = [plan.values[value] for value in made]
+    deepest = max(values, key=lambda value: value.keep)
     state_bytes = sum(_state_bytes(value) for value in values)
     return LayerReport(
         name=name,
@@ -141,12 +164,16 @@ def _row(
         delay=timing.delay,
         kernel=kernel,
         padding=padding,
+        shift=timing.padding,
+        padded_share=padded_share(plan, made[0]),
+        law=whole.laws[made[0]],
         macs_per_frame=macs_per_frame,
         macs_share=_share(macs_per_frame, totals.macs_per_frame),
         clip_macs=clip_macs,
         form=form,
         held=held,
-        history=max(value.keep for value in values),
+        history=deepest.keep,
+        needed_by=whole.readers[deepest.name].name if deepest.keep else "",
         sums=max(value.sums for value in values),
         state_bytes=state_bytes,
         state_share=_share(state_bytes, totals.state_bytes),

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from co3d_compile.errors import ArtifactError, Refusal
+from co3d_compile.plan.encoding import decode
 from co3d_compile.plan.plan import Approximation
 
 SCHEMA = 1
+
+Cause = Literal["lookahead", "cut", "held"]
+Law = Literal["exact", "approximate", "affected"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,26 @@ class Deviation:
 
 
 @dataclass(frozen=True)
+class DelayPart:
+    """What one layer adds to the delay of an output.
+
+    Attributes:
+        layer: its name; ``path`` and ``operation`` as of the layer.
+        cause: ``lookahead``: it reads elements later than its own; ``cut``: the original cuts elements off at the end,
+            and this one waits until it is sure to stay; ``held``: it fires later than it could.
+        ticks: below 0 where it reads only elements that are earlier than its own.
+        sum: of the parts up to this one.
+    """
+
+    layer: str
+    path: str
+    operation: str
+    cause: Cause
+    ticks: int
+    sum: int
+
+
+@dataclass(frozen=True)
 class OutputReport:
     """One output tensor.
 
@@ -66,6 +90,7 @@ class OutputReport:
         receptive_field: frames that one element depends on; of what is carried, the frames that enter at each step.
         steady_tick: the tick of the first element that has seen no padding.
         padding: aggregated temporal padding, in frames: how far the first element reaches back before the video.
+        critical_path: the layers that make the delay, from the input to the output; their ticks sum to the delay.
         deviation: of an approximate output, once it has been measured.
     """
 
@@ -80,6 +105,7 @@ class OutputReport:
     steady_tick: int
     padding: int
     formulas: OutputFormulas
+    critical_path: tuple[DelayPart, ...] = ()
     carried: tuple[str, ...] = ()
     deviation: Deviation | None = None
 
@@ -99,11 +125,16 @@ class LayerReport:
         stride, elements, delay: its clock, as of an output.
         kernel: elements that it reads for one that it makes.
         padding: frames of its own temporal padding before the video, which the stream strips.
+        shift: frames of padding that its first element has seen, its own and that of all layers before it.
+        padded_share: of the elements that the example clip gives, those that have seen padding, 0 to 1: there the
+            stream differs from what the layer was trained on.
+        law: ``exact``; ``approximate``: made under a policy; ``affected``: depends on what is approximate.
         macs_per_frame: multiply-accumulates, mean over a period.
         clip_macs: the same for the example clip.
         form: ``direct`` or ``transposed``: whether elements that it reads are kept for it, or partial sums.
         held: ticks that it fires later than it could, so that less is kept.
         history: elements of what it makes that are kept between ticks, for whoever reads back.
+        needed_by: the layer that reads furthest back; empty where nothing is kept.
         sums: elements under way that are kept as partial sums.
         state_bytes: of that history and these sums.
         macs_share, state_share: of the totals, 0 to 1.
@@ -118,13 +149,45 @@ class LayerReport:
     delay: int
     kernel: int
     padding: int
+    shift: int
+    padded_share: float
+    law: Law
     macs_per_frame: float
     macs_share: float
     clip_macs: int
     form: str
     held: int
     history: int
+    needed_by: str
     sums: int
+    state_bytes: int
+    state_share: float
+
+
+@dataclass(frozen=True)
+class ModuleReport:
+    """A module of the user's model, with all that is in it.
+
+    Attributes:
+        path: empty for the whole model.
+        depth: names in the path.
+        layers: operations and inputs in it.
+        approximate: of these, the ones made under a policy.
+        padding: frames of temporal padding of its layers, summed.
+        shift, padded_share: the most among its layers, as of a layer.
+        macs_per_frame, macs_share, clip_macs, state_bytes, state_share: summed over its layers.
+    """
+
+    path: str
+    depth: int
+    layers: int
+    approximate: int
+    padding: int
+    shift: int
+    padded_share: float
+    macs_per_frame: float
+    macs_share: float
+    clip_macs: int
     state_bytes: int
     state_share: float
 
@@ -204,6 +267,8 @@ class Report:
 
     Attributes:
         rate: ``native``: outputs as often as the strided network gives them; ``dense``: at every frame.
+        layers: in the order in which they run, inputs first.
+        modules: the layers summed by the tree of modules, each module before those in it.
     """
 
     start: str
@@ -212,6 +277,7 @@ class Report:
     outputs: tuple[OutputReport, ...]
     totals: Totals
     layers: tuple[LayerReport, ...]
+    modules: tuple[ModuleReport, ...]
     last_resorts: tuple[LastResortReport, ...] = ()
 
     @property
@@ -235,34 +301,7 @@ class Report:
                 f"the report has schema {data.get('schema')}; this version reads {SCHEMA}\n"
                 "  try: the version of co3d-compile that wrote it"
             )
-        try:
-            return cls(
-                start=data["start"],
-                rate=data["rate"],
-                inputs=tuple(InputReport(**_frozen(entry)) for entry in data["inputs"]),
-                outputs=tuple(_output(entry) for entry in data["outputs"]),
-                totals=Totals(**_frozen(data["totals"]) | {"formulas": TotalFormulas(**data["totals"]["formulas"])}),
-                layers=tuple(LayerReport(**_frozen(entry)) for entry in data["layers"]),
-                last_resorts=tuple(_last_resort(entry) for entry in data["last_resorts"]),
-            )
-        except (KeyError, TypeError) as damage:
-            raise ArtifactError(f"the report is damaged: {damage}\n  try: compile again") from damage
-
-
-def _output(data: Mapping[str, Any]) -> OutputReport:
-    nested = {
-        "approximations": tuple(Approximation(**entry) for entry in data["approximations"]),
-        "formulas": OutputFormulas(**data["formulas"]),
-        "deviation": None if data["deviation"] is None else Deviation(**data["deviation"]),
-    }
-    return OutputReport(**_frozen(data) | nested)
-
-
-def _last_resort(data: Mapping[str, Any]) -> LastResortReport:
-    refusals = tuple(Refusal(**entry) for entry in data["refusals"])
-    return LastResortReport(**{**data, "refusals": refusals})
-
-
-def _frozen(data: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON's lists as the tuples they were."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+        fields = {name: value for name, value in data.items() if name not in ("schema", "exact")}
+        report = decode(fields, cls, "report")
+        assert isinstance(report, cls)
+        return report

@@ -1,0 +1,43 @@
+"""Where what the totals tell comes from: who sets the depth of a history, what saw padding, what is approximate."""
+
+from __future__ import annotations
+
+from co3d_compile.ops.flow import Way
+from co3d_compile.passes.state.histories import kept_for
+from co3d_compile.plan.plan import Plan, PlanNode
+from co3d_compile.report.data import Law
+
+
+def neediest_readers(plan: Plan) -> dict[str, PlanNode]:
+    """Per value with a history, the node for which the most elements of it are kept; the first among equals."""
+    found: dict[str, tuple[int, PlanNode]] = {}
+    for node in plan.nodes:
+        reader = plan.timing(node.outputs[0])
+        for name, taps in zip(node.reads, node.taps, strict=True):
+            kept = kept_for(plan.timing(name), taps, reader, plan.period, node.form)
+            if kept > found.get(name, (0, node))[0]:
+                found[name] = kept, node
+    return {name: node for name, (_, node) in found.items()}
+
+
+def padded_share(plan: Plan, value: str) -> float:
+    """Of the elements that the example clip gives, those that depend on frames before or after it.
+
+    Of a window that is wider than the clip, which gives none, the first one.
+    """
+    timing, frames = plan.timing(value), max(given.clip_ticks for given in plan.inputs)
+    elements = range(plan.length(value, frames) or 1)
+    return sum(timing.lo(n) < 0 or timing.hi(n) >= frames for n in elements) / len(elements)
+
+
+def laws(plan: Plan) -> dict[str, Law]:
+    """Per value, whether it is exact."""
+    found: dict[str, Law] = {given.value: "exact" for given in plan.inputs}
+    for node in plan.nodes:
+        law: Law = "exact"
+        if node.way in (Way.GATE, Way.MIXING):
+            law = "approximate"
+        elif any(found.get(name, "exact") != "exact" for name in node.reads):
+            law = "affected"
+        found.update(dict.fromkeys(node.outputs, law))
+    return found
