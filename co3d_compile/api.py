@@ -22,7 +22,7 @@ from co3d_compile.ops.table import table_with
 from co3d_compile.passes import compile_program, rewrite
 from co3d_compile.passes.own import ProgramPass
 from co3d_compile.passes.time_axes import plan_as_read
-from co3d_compile.passes.whole_clips.gates import GatePolicy
+from co3d_compile.passes.whole_clips.policies import GatePolicy
 from co3d_compile.plan.plan import Plan
 from co3d_compile.runtime.weights import Weights
 
@@ -59,7 +59,8 @@ def compile(
             have seen padding are held back (``valid``), or a still video of the first frame (``replicate``).
         policy: how gates, norms and attention on the whole clip are made, by pattern of module path: from each
             ``frame`` (gates and norms, unless told otherwise), from a ``window`` of the last ones, ``cumulative`` from
-            all so far, or ``exact`` on whole windows (docs/policies.md).
+            all so far, or ``exact`` on whole windows; ``uniform`` takes frames that the model picks by their places
+            in the clip at one step instead (docs/policies.md).
         strict: refuse every approximation.
         time_axis: the axis of time, for each input or for all. None: 5-D inputs are ``(N, C, T, H, W)``, or where that
             cannot be streamed ``(N, T, ...)``; for others the one axis at which the network streams.

@@ -20,6 +20,7 @@ from co3d_compile.verification.gates import GatedJoins, replacements_of
 from co3d_compile.verification.matching import Matching
 from co3d_compile.verification.mixtures import Mixtures
 from co3d_compile.verification.recording import Replacement, Watch, put_in_place
+from co3d_compile.verification.sampling import EvenChoices
 
 Run = Callable[[Sequence[Tensor]], list[Tensor]]
 """Calls the original on flat tensors and gives its output tensors flat."""
@@ -53,6 +54,7 @@ class Oracle:
         self._current: dict[str, Tensor] = {}
         self.gates = GatedJoins(plan, program, self._current.__getitem__)
         self.mixtures = Mixtures(plan, program, self._current.__getitem__)
+        self.choices = EvenChoices(plan, program)
         self._anchors = self._neighbour_readers()
 
     def record(self, video: Sequence[Tensor]) -> Record:
@@ -92,6 +94,7 @@ class Oracle:
         return {
             **replacements_of(self.gates, self._matching.calls),
             **self.mixtures.replacements(self._matching.calls),
+            **self.choices.replacements(self._matching.calls),
             **adaptive_pools(self._plan, self._matching.calls),
         }
 

@@ -15,6 +15,7 @@ STILL = 1e-3
 """Of the largest value: a tensor that moves less than that tells little about time."""
 
 GATED = " (its gates made under the same policy)"
+CHOSEN = " (its frames taken under the same policy)"
 
 
 @dataclass(frozen=True)
