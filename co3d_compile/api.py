@@ -92,7 +92,7 @@ def compile(
     if strict:
         _require_exact(plan)
     weights = Weights({**program.state, **program.tensors}, trainable=program.trainable, kept=frozenset(program.state))
-    return Network(plan, weights, program.operations, passes)
+    return Network(plan, weights, program.operations, passes, recurrences)
 
 
 def load(path: str | os.PathLike[str], *, ops: Sequence[Operation] = ()) -> Network:
