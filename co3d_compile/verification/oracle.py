@@ -58,12 +58,26 @@ class Oracle:
         self._anchors = self._neighbour_readers()
 
     def record(self, video: Sequence[Tensor]) -> Record:
-        """Run on the whole video; keep every tensor with time that the stream computes too."""
-        record = Record(self._current)
+        """Run on the whole video; keep every tensor with time that the stream computes too.
+
+        Where a longer video makes other calls than the clip does, as in a loop over frames, it takes a second run to
+        tell which of them are the same.
+        """
+        clip = self._matching.operators
+        course = course_of(clip, clip, ended=True)
+        watch, stopped = self._watched(video, course, clip)
+        if watch.astray:
+            course = course_of(clip, watch.operators, ended=not stopped)
+            watch, stopped = self._watched(video, course)
+        for name in self._behind_grown_kernels(watch.literals, course):
+            self._current.pop(name, None)
+        return Record(dict(self._current), stopped)
+
+    def _watched(self, video: Sequence[Tensor], course: Course, expected: list[str] | None = None) -> tuple[Watch, str]:
+        """Note what a run on a video computes; also returns why it stopped before its end, or an empty text."""
         self._current.clear()
         self._current |= {one.value: tensor for one, tensor in zip(self._plan.inputs, video, strict=True)}
         wanted = self._named_calls()
-        course = self._course(video)
 
         def note(number: int, operator: str, result: Tensor) -> None:
             place = course.in_clip(number)
@@ -77,18 +91,16 @@ class Oracle:
             for number, replacement in self._replacements().items()
             if (place := course.in_longer(number)) is not None
         }
-        watch = Watch(note, replacements)
+        watch = Watch(note, replacements, expected)
         try:
             with watch:
-                outputs = self._run(video)
-            for output, tensor in zip(self._plan.outputs, outputs, strict=True):
-                if output.carried and self._plan.values[output.value].has_time:
-                    self._current.setdefault(output.value, tensor.detach().clone())
+                outputs = list(zip(self._plan.outputs, self._run(video), strict=True))
         except Exception as stop:
-            record.stopped = str(stop).splitlines()[0] if str(stop) else type(stop).__name__
-        for name in self._behind_grown_kernels(watch.literals, course):
-            self._current.pop(name, None)
-        return Record(dict(self._current), record.stopped)
+            return watch, str(stop).splitlines()[0] if str(stop) else type(stop).__name__
+        for output, tensor in outputs:
+            if output.carried and self._plan.values[output.value].has_time:
+                self._current.setdefault(output.value, tensor.detach().clone())
+        return watch, ""
 
     def _replacements(self) -> dict[int, Replacement]:
         return {
@@ -97,18 +109,6 @@ class Oracle:
             **self.choices.replacements(self._matching.calls),
             **adaptive_pools(self._plan, self._matching.calls),
         }
-
-    def _course(self, video: Sequence[Tensor]) -> Course:
-        """How the calls on a video go together with those on the clip."""
-        watch = Watch(lambda *_: None)
-        ended = True
-        try:
-            with watch:
-                self._run(video)
-        except Exception:
-            # the run that is recorded tells why
-            ended = False
-        return course_of(self._matching.operators, watch.operators, ended=ended)
 
     def _behind_grown_kernels(self, literals: Sequence[tuple[Any, ...]], course: Course) -> set[str]:
         """Values behind pools whose kernels follow from the clip's length: what a longer video gives is no window."""
