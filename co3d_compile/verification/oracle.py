@@ -131,6 +131,17 @@ class Oracle:
         return name in self._anchors
 
     @property
+    def observable(self) -> Collection[str]:
+        """Nodes whose call in the original is known."""
+        return self._matching.calls.keys()
+
+    def gated(self, record: Record, name: str) -> Tensor:
+        """A join of gates on the whole video, from what is on record of what it needs."""
+        self._current.clear()
+        self._current |= record.tensors
+        return self.gates.whole(name)
+
+    @property
     def replaceable(self) -> Collection[str]:
         """Nodes whose call in the original is known, and makes a tensor of its own."""
         return self._matching.replaceable

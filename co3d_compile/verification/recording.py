@@ -46,7 +46,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         number, name = len(self.operators), str(func)
         self.operators.append(name)
-        if is_view(func):
+        if is_view(func) and not writes_in_place(func):
             self.views.add(number)
         self.literals.append(tuple(value for value in args if not _holds_tensors(value)))
         if self._expected is not None and (number >= len(self._expected) or self._expected[number] != name):
