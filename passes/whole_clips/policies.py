@@ -36,7 +36,7 @@ class Places:
         matching = [name for pattern, name in self._policy.items() if _matches(pattern, place)]
         for name in matching:
             if name not in POLICIES:
-                raise InputError(f"{place}: no policy is called {name!r}\n  try: one of {', '.join(POLICIES)}")
+                raise InputError(f"{place}: no policy is called {name!r}\n  try: one of {', '.join(fitting)}")
         return next((name for name in matching if name in fitting), None)
 
     def note(self, places: Iterable[str], fitting: Collection[str] = STATISTIC) -> None:
