@@ -12,6 +12,8 @@ from torch import Tensor, nn
 import co3d_compile
 
 CLIP = (1, 3, 8, 5, 6)
+pytestmark = pytest.mark.slow
+
 STOPS = "the original stops on a longer video (shape '[1, 4, 8, 30]' is invalid for input of size 1200)"
 
 
