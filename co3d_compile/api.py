@@ -23,7 +23,7 @@ from co3d_compile.passes import compile_program, rewrite
 from co3d_compile.passes.own import ProgramPass
 from co3d_compile.passes.state.aims import Aims, Prefer
 from co3d_compile.passes.time_axes import plan_as_read
-from co3d_compile.passes.whole_clips.gates import GatePolicy
+from co3d_compile.passes.whole_clips.policies import GatePolicy
 from co3d_compile.plan.plan import Plan
 from co3d_compile.runtime.weights import Weights
 
@@ -61,7 +61,8 @@ def compile(
             have seen padding are held back (``valid``), or a still video of the first frame (``replicate``).
         policy: how gates, norms and attention on the whole clip are made, by pattern of module path: from each
             ``frame`` (gates and norms, unless told otherwise), from a ``window`` of the last ones, ``cumulative`` from
-            all so far, or ``exact`` on whole windows (docs/policies.md).
+            all so far, or ``exact`` on whole windows; ``uniform`` takes frames that the model picks by their places
+            in the clip at one step instead (docs/policies.md).
         prefer: ``memory``: the smallest state there is, at unchanged delay; ``speed``: partial sums are kept in place
             of inputs only where they move fewer bytes (docs/state.md).
         strict: refuse every approximation.
@@ -96,7 +97,7 @@ def compile(
     if strict:
         _require_exact(plan)
     weights = Weights({**program.state, **program.tensors}, trainable=program.trainable, kept=frozenset(program.state))
-    return Network(plan, weights, program.operations, passes)
+    return Network(plan, weights, program.operations, passes, recurrences)
 
 
 def load(path: str | os.PathLike[str], *, ops: Sequence[Operation] = ()) -> Network:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from co3d_compile.artifact import write_artifact
+from co3d_compile.capture.step_rules import StepRules
 from co3d_compile.ops.table import BUILT_IN, OperationTable
 from co3d_compile.passes.own import ProgramPass
 from co3d_compile.plan.plan import Plan
@@ -28,9 +29,11 @@ class Network(StreamingModule):
         weights: Weights,
         operations: OperationTable = BUILT_IN,
         passes: Sequence[ProgramPass] = (),
+        recurrences: StepRules | None = None,
     ) -> None:
         super().__init__(plan, weights, operations)
         self._passes = tuple(passes)
+        self._recurrences = dict(recurrences or {})
         self._deviations: tuple[Deviation, ...] = ()
 
     @property
@@ -57,6 +60,7 @@ class Network(StreamingModule):
         frames: int | None = None,
         seed: int = 0,
         passes: Sequence[ProgramPass] | None = None,
+        recurrences: StepRules | None = None,
     ) -> Verification:
         """Compare with the original, element by element, on a random video from its first frame through its end.
 
@@ -64,12 +68,20 @@ class Network(StreamingModule):
             model: the original; it is not changed.
             frames: length of the video; None: the clip and two periods of the network.
             passes: those that ``compile`` was given; a file holds only their names, so after ``load`` they are needed.
+            recurrences: those that ``compile`` was given; needed after ``load``, too.
 
         Raises:
             VerificationError: the model is not the one that this network was compiled from.
             InputError: the video is shorter than the clip, or these are not the passes.
         """
-        return verify(self, model, frames=frames, seed=seed, passes=self._passes if passes is None else passes)
+        return verify(
+            self,
+            model,
+            frames=frames,
+            seed=seed,
+            passes=self._passes if passes is None else passes,
+            recurrences=self._recurrences if recurrences is None else recurrences,
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network as it is, weights included, to one file, which ``co3d_compile.load`` reads.

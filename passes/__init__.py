@@ -15,8 +15,8 @@ from co3d_compile.passes.propagation import Choices, propagate_time, smallest_wi
 from co3d_compile.passes.separation import separate_pools
 from co3d_compile.passes.state.aims import Aims
 from co3d_compile.passes.thinning import thinned_windows
-from co3d_compile.passes.whole_clips.gates import GatePolicy
 from co3d_compile.passes.whole_clips.last_resort import settle_time, without_assertions
+from co3d_compile.passes.whole_clips.policies import GatePolicy
 from co3d_compile.plan.plan import Plan
 from co3d_compile.program.program import Program
 

@@ -12,8 +12,6 @@ from co3d_compile.layout import Mark
 from co3d_compile.ops.bodies import Body
 from co3d_compile.ops.flow import Flow, Taps, Way, read_back
 from co3d_compile.ops.operation import Facts
-from co3d_compile.ops.running import TARGETS
-from co3d_compile.ops.running_norm import NORMED
 from co3d_compile.ops.table import OperationTable
 from co3d_compile.passes.loops.carrying import is_carried_on
 from co3d_compile.passes.scheduling import common_period, schedule_firings
@@ -192,8 +190,12 @@ def _outputs(program: Program) -> tuple[PlanOutput, ...]:
 
 
 def _approximations(output: fx.Node) -> tuple[Approximation, ...]:
-    """The gates that an output depends on."""
-    return tuple(_approximation(node) for node in _behind(output) if _is_way(node, Way.GATE, Way.MIXING))
+    """What an output depends on that is not as in the original: gates, mixtures, choices of frames."""
+    return tuple(
+        Approximation(node.meta.get("place") or path_of(node) or node.name, reason)
+        for node in _behind(output)
+        if (reason := _approximation(node))
+    )
 
 
 def _carried(output: fx.Node) -> tuple[str, ...]:
@@ -218,20 +220,15 @@ def _is_way(node: fx.Node, *ways: Way) -> bool:
     return node.op == "call_function" and not is_getitem(node) and flow_of(node).way in ways
 
 
-def _approximation(node: fx.Node) -> Approximation:
+def _approximation(node: fx.Node) -> str:
+    """What a node makes otherwise than the original; empty where that is nothing."""
+    if not _is_way(node, Way.GATE, Way.MIXING):
+        return str(node.meta.get("approximation", ""))
     taps = flow_of(node).taps
     made = f"the last {taps.count} elements" if taps.count > 1 else "each frame"
-    made = "all elements since the start" if _is_cumulative(node) else made
+    made = "all elements since the start" if node.meta.get("cumulative") else made
     what = "a mixture of the whole clip's frames" if "place" in node.meta else "a gate on the whole clip"
-    return Approximation(node.meta.get("place") or path_of(node) or node.name, f"{what}, made from {made} instead")
-
-
-def _is_cumulative(node: fx.Node) -> bool:
-    readers = [user for one in (node, *node.users) if one is node or is_getitem(one) for user in one.users]
-    gates = any(
-        user.op == "call_function" and not is_getitem(user) and target_name(user) in TARGETS for user in readers
-    )
-    return gates or target_name(node) == NORMED
+    return f"{what}, made from {made} instead"
 
 
 def _fixed_batch(program: Program) -> str:

@@ -119,7 +119,10 @@ def test_data_dependent_control_flow() -> None:
     text = text_of(CaptureError, lambda: co3d_compile.compile(Branching(), CLIP))
 
     assert text.startswith("the model's control flow depends on the values in the video: ")
-    assert text.endswith("\n  try: compute both branches and select with torch.where")
+    assert text.endswith(
+        "\n  try: compute both branches and select with torch.where, or make the part that branches an operator of "
+        "your own (docs/policies.md, Whole windows)"
+    )
 
 
 def test_model_that_changes_between_calls() -> None:

@@ -16,10 +16,10 @@ from tests.networks import networks, upward_networks
 from tests.shifts import KEEPING, ONE_DELAY, RESIZING
 
 FUZZ = int(os.environ.get("CO3D_FUZZ", "0"))
-EVERY_RUN = 200
-HEADS_EVERY_RUN = 100
-DENSE_EVERY_RUN = 60
-UPWARD_EVERY_RUN = 60
+EVERY_RUN = 240
+HEADS_EVERY_RUN = 110
+DENSE_EVERY_RUN = 75
+UPWARD_EVERY_RUN = 75
 
 
 def drawn(count: int) -> settings:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -14,8 +12,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 import co3d_compile
-from co3d_compile import StepRule
-from co3d_compile.errors import CaptureError, InputError
+from co3d_compile.errors import InputError
 from co3d_compile.network import Network
 from co3d_compile.ops.flow import Way
 from co3d_compile.report.text import render_report
@@ -332,96 +329,6 @@ def test_networks_are_alive() -> None:
         one, other = (model(wandering_video(CLIP, seed=seed)) for seed in (1, 2))
 
     assert (one - other).abs().max() > 1e-2
-
-
-class ConvGRU(nn.Module):
-    """Its forward skips the update of every third frame's gate in a way that no loop over equal iterations shows."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gates = nn.Conv2d(2 + 3, 2 * 3, 3, padding=1)
-        self.fresh = nn.Conv2d(2 + 3, 3, 3, padding=1)
-
-    def step(self, h: Tensor, x: Tensor) -> Tensor:
-        update, reset = self.gates(torch.cat([x, h], 1)).sigmoid().chunk(2, 1)
-        fresh = self.fresh(torch.cat([x, reset * h], 1)).tanh()
-        return (1 - update) * h + update * fresh
-
-    def begin(self, x: Tensor) -> Tensor:
-        return x.new_zeros(x.shape[0], 3, *x.shape[2:])
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.begin(x[:, :, 0])
-        made = []
-        for t in range(x.shape[2]):
-            h = self.step(h, x[:, :, t]) if t % 3 else self.step(h.clone() * 1.0, x[:, :, t])
-            made.append(h)
-        return torch.stack(made, 2)
-
-
-def convgru_rule(step: Callable[[Any, Any, Tensor], tuple[Any, Tensor]] | None = None) -> StepRule:
-    def stepped(module: ConvGRU, h: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        h = module.step(h, x)
-        return h, h
-
-    return StepRule(step or stepped, begin=lambda module, x: module.begin(x))
-
-
-def convgru() -> nn.Module:
-    torch.manual_seed(1)
-    return nn.Sequential(nn.Conv3d(2, 2, 3, padding=1), ConvGRU(), nn.ReLU())
-
-
-def test_a_module_with_a_step_rule_obeys_the_law() -> None:
-    net = check_law(convgru(), CLIP, batch=2, alive=False, recurrences={ConvGRU: convgru_rule()})
-
-    assert ways(net) == [Way.RECURRENT]
-    assert net.report.outputs[0].carried == ("1",)
-
-
-def test_without_its_rule_the_module_runs_on_windows() -> None:
-    net = co3d_compile.compile(convgru(), CLIP)
-    refusal = net.plan.last_resorts[0].refusals[0]
-
-    assert refusal.path == "1"
-    assert "give the module a step rule (recurrences=" in refusal.hint
-
-
-def test_a_saved_step_rule_runs_no_code(tmp_path: Path) -> None:
-    model = convgru()
-    co3d_compile.compile(model, CLIP, recurrences={ConvGRU: convgru_rule()}).save(tmp_path / "cont.pt")
-    video = wandering_video((1, 2, 11, 4, 5))
-
-    loaded = co3d_compile.load(tmp_path / "cont.pt")
-
-    with torch.no_grad():
-        torch.testing.assert_close(loaded(video), model(video))
-        made = loaded.double()(video.double())
-        torch.testing.assert_close(made, model(video).double(), atol=1e-5, rtol=1e-5)
-    assert made.dtype == torch.float64
-    assert loaded.weights.state_dict().keys() == model.state_dict().keys()
-
-
-def test_a_step_rule_that_does_something_else() -> None:
-    rule = convgru_rule(lambda module, h, x: (module.step(h, x), h))
-
-    with pytest.raises(CaptureError) as caught:
-        co3d_compile.compile(convgru(), CLIP, recurrences={ConvGRU: rule})
-
-    assert str(caught.value).startswith("output 0: with the step rules for ConvGRU the model gives what differs by")
-    assert "try: a step that does what forward does at one frame" in str(caught.value)
-
-
-def test_a_step_rule_that_fails() -> None:
-    rule = convgru_rule(lambda module, h, x: (module.step(x, h), h))
-
-    with pytest.raises(CaptureError, match=r"^1: its step rule fails on a frame of shape \(1, 2, 4, 5\): "):
-        co3d_compile.compile(convgru(), CLIP, recurrences={ConvGRU: rule})
-
-
-def test_a_step_rule_for_a_module_that_is_not_there() -> None:
-    with pytest.raises(CaptureError, match="the model has no module of class ConvGRU, for which recurrences= gives"):
-        co3d_compile.compile(RCU(), CLIP, recurrences={ConvGRU: convgru_rule()})
 
 
 def test_the_report_says_what_is_carried() -> None:

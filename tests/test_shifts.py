@@ -165,6 +165,18 @@ BOUND_TO_THE_CLIP: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor]
     "split and cut": (lambda x: x.split([2, 6], 2)[1], lambda x: x[:, :, 2:]),
     "every other frame by index": (lambda x: x[:, :, [1, 3, 5, 7]], lambda x: x[:, :, 1::2]),
     "every third frame by index": (lambda x: x.index_select(2, torch.arange(0, 8, 3)), lambda x: x[:, :, ::3]),
+    "the frame before, by index": (
+        lambda x: x[:, :, [0, 0, 1, 2, 3, 4, 5, 6]],
+        lambda x: torch.cat([x[:, :, :1], x[:, :, :-1]], 2),
+    ),
+    "the frame two ahead, by index": (
+        lambda x: x.index_select(2, (torch.arange(8) + 2).clamp(max=7)),
+        lambda x: torch.cat([x[:, :, 2:], x[:, :, -1:], x[:, :, -1:]], 2),
+    ),
+    "both ends held, by index": (
+        lambda x: x[:, :, torch.arange(-2, 9).clamp(0, 7)],
+        lambda x: torch.cat([x[:, :, :1], x[:, :, :1], x, x[:, :, -1:]], 2),
+    ),
     "every other frame stacked": (
         lambda x: torch.stack([x[:, :, n] for n in range(0, 8, 2)], 2),
         lambda x: x[:, :, ::2],
@@ -211,6 +223,12 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
         lambda x: x[:, :, torch.linspace(0, 7, 4).long()],
         "takes frames 0, 2, 4, 7 of 8: from 4 to 7 it is 3 frames, from 0 to 2 it is 2",
     ),
+    "frames twice, by index": (
+        lambda x: x[:, :, [0, 0, 1, 1, 2, 2, 3, 3]],
+        "takes frames 0, 0, 1, 1, 2, 2, 3, 3 of 8",
+    ),
+    "the first frames, with the first twice": (lambda x: x[:, :, [0, 0, 1, 2]], "takes frames 0, 0, 1, 2 of 8"),
+    "one frame all along": (lambda x: x[:, :, [3] * 8], "takes frames 3, 3, 3, 3, 3, 3, 3, 3 of 8, by their place"),
     "the last frame by index": (lambda x: x[:, :, [7]], "takes frame 7 of 8"),
     "the first frames by index": (
         lambda x: x[:, :, [0, 1, 2]],

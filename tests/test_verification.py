@@ -353,3 +353,33 @@ def test_a_pool_that_grows_with_the_video_is_compared_on_windows(frames: int) ->
 
     assert result.passed, str(result)
     assert result.outputs[0].against.startswith("the original on every window")
+
+
+class Looped(nn.Module):
+    """A longer video makes more calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(3, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        states = [x[:, :, 0]]
+        for t in range(1, x.shape[2]):
+            states.append((states[-1] + x[:, :, t]) / 2)
+        return torch.stack(states, 2)
+
+
+@pytest.mark.parametrize(
+    ("model", "runs"), [(nn.Sequential(nn.Conv3d(3, 4, 3, padding=1), nn.ReLU()), 1), (Looped(), 2)]
+)
+def test_the_original_runs_on_the_whole_video_once_unless_that_makes_other_calls(model: nn.Module, runs: int) -> None:
+    """Once for its numbers, once with NaN for its ticks; a loop over frames needs as many more to tell its calls."""
+    network = co3d_compile.compile(model.eval(), (1, 3, 8, 4, 5))
+    lengths: list[int] = []
+    model.register_forward_pre_hook(lambda _, inputs: lengths.append(inputs[0].shape[2]))
+
+    result = network.verify(model, frames=13)
+
+    assert result.passed, str(result)
+    assert lengths.count(13) == 2 * runs

@@ -175,7 +175,8 @@ def _traced(model: nn.Module, clip: Clip, refusal: Exception) -> Captured:
     if any(sign in f"{type(refusal).__name__} {refusal}" for sign in DATA_DEPENDENT):
         raise CaptureError(
             f"the model's control flow depends on the values in the video: {_first_line(refusal)}\n"
-            "  try: compute both branches and select with torch.where"
+            "  try: compute both branches and select with torch.where, or make the part that branches an operator of "
+            "your own (docs/policies.md, Whole windows)"
         ) from refusal
     names = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     inputs, in_spec = pytree.tree_flatten((clip.with_tensors(clip.tensors).arguments, {}))

@@ -22,21 +22,22 @@ from co3d_compile.ops.table import OperationTable
 
 @dataclass(frozen=True)
 class StepRule:
-    """How a module that takes a clip works frame by frame.
+    """How a module that takes a clip, or several of one length, works frame by frame.
 
     Attributes:
-        step: from (module, state, frame) to (next state, what the module gives for the frame). A state is a tensor, or
-            a tuple of tensors.
-        begin: from (module, first frame) to the state before it.
-        time_axis: of the module's input and of its output; a frame comes and goes without it.
+        step: from (module, state, a frame of each clip) to (next state, what the module gives for the frame). A state
+            is a tensor, or a tuple or dictionary of tensors; so is what it gives.
+        begin: from (module, the first frame of each clip) to the state before it.
+        time_axis: of all that the module takes and gives; a frame comes and goes without it.
     """
 
-    step: Callable[[Any, Any, Tensor], tuple[Any, Tensor]]
-    begin: Callable[[Any, Tensor], Any]
+    step: Callable[..., tuple[Any, Any]]
+    begin: Callable[..., Any]
     time_axis: int = 2
 
 
 StepRules = Mapping[type[nn.Module], StepRule]
+Shapes = tuple[tuple[int, ...], ...]
 
 
 @contextmanager
@@ -51,13 +52,17 @@ def stepping(model: nn.Module, rules: StepRules, clip: Clip, operations: Operati
     taken = _taken(model, ruled, clip) if ruled else {}
     for module, inputs in taken.items():
         name, rule = ruled[module]
-        loops = {tuple(x.shape): _captured(module, name, rule, x, operations) for x in inputs}
+        loops = {_shapes(clips): _captured(module, name, rule, clips, operations) for clips in inputs}
         module.forward = _looping(rule, loops)
     try:
         yield
     finally:
         for module in taken:
             del module.__dict__["forward"]
+
+
+def _shapes(clips: Sequence[Tensor]) -> Shapes:
+    return tuple(tuple(clip.shape) for clip in clips)
 
 
 def _rule_for(module: nn.Module, rules: StepRules) -> StepRule | None:
@@ -73,19 +78,16 @@ def _require_used(rules: StepRules, ruled: Mapping[nn.Module, Any]) -> None:
         )
 
 
-def _taken(model: nn.Module, ruled: Mapping[nn.Module, Any], clip: Clip) -> dict[nn.Module, list[Tensor]]:
-    """What the modules take when the model runs on the clip."""
-    taken: dict[nn.Module, list[Tensor]] = {}
+def _taken(model: nn.Module, ruled: Mapping[nn.Module, Any], clip: Clip) -> dict[nn.Module, list[list[Tensor]]]:
+    """What the modules take, call by call, when the model runs on the clip."""
+    taken: dict[nn.Module, list[list[Tensor]]] = {}
 
-    def note(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        if len(inputs) != 1 or not isinstance(inputs[0], Tensor):
-            raise CaptureError(
-                f"{ruled[module][0]}: it has a step rule and takes {len(inputs)} arguments\n"
-                "  try: a module that takes one clip"
-            )
-        taken.setdefault(module, []).append(inputs[0].detach().clone())
+    def note(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        name, rule = ruled[module]
+        _require_clips(name, inputs, named, rule.time_axis)
+        taken.setdefault(module, []).append([clip.detach().clone() for clip in inputs])
 
-    hooks = [module.register_forward_pre_hook(note) for module in ruled]
+    hooks = [module.register_forward_pre_hook(note, with_kwargs=True) for module in ruled]
     try:
         with evaluating(model), quiet():
             model(*clip.with_tensors(clip.tensors).arguments)
@@ -95,29 +97,53 @@ def _taken(model: nn.Module, ruled: Mapping[nn.Module, Any], clip: Clip) -> dict
     return taken
 
 
+def _require_clips(name: str, inputs: Sequence[Any], named: Mapping[str, Any], time_axis: int) -> None:
+    clips = [clip for clip in inputs if isinstance(clip, Tensor) and -clip.dim() <= time_axis < clip.dim()]
+    lengths = {clip.shape[time_axis] for clip in clips}
+    if named or len(clips) < len(inputs) or len(lengths) != 1:
+        told = ", ".join(str(tuple(one.shape)) if isinstance(one, Tensor) else type(one).__name__ for one in inputs)
+        raise CaptureError(
+            f"{name}: it has a step rule and takes {', '.join([told] * bool(told) + [f'{one}=' for one in named])}\n"
+            f"  try: a module that takes clips, by position, with as many frames on axis {time_axis}"
+        )
+
+
 @dataclass(frozen=True)
 class _Loop:
-    """A captured step: the recurrence's arguments but for its stream."""
+    """A captured step: the recurrence's arguments but for its streams.
+
+    Attributes:
+        given: the structure of what the module gives.
+    """
 
     constants: Sequence[Tensor]
     body: str
     first: str
     states: int
+    given: pytree.TreeSpec
 
 
-def _looping(rule: StepRule, loops: Mapping[tuple[int, ...], _Loop]) -> Callable[[Tensor], Tensor]:
-    def forward(x: Tensor) -> Tensor:
-        loop = loops[tuple(x.shape)]
-        streams, dims = [x], [rule.time_axis % x.dim()]
-        made = looping.operator_node()(streams, dims, loop.constants, loop.body, loop.first, loop.states)
-        result: Tensor = made[-1]
-        return result.movedim(0, rule.time_axis)
+def _looping(rule: StepRule, loops: Mapping[Shapes, _Loop]) -> Callable[..., Any]:
+    def forward(*clips: Tensor) -> Any:
+        loop = loops[_shapes(clips)]
+        dims = [rule.time_axis % clip.dim() for clip in clips]
+        made = looping.operator_node()(list(clips), dims, loop.constants, loop.body, loop.first, loop.states)
+        results = [one.movedim(0, rule.time_axis) for one in made[loop.states :]]
+        return pytree.tree_unflatten(results, loop.given)
 
     return forward
 
 
 class _Step(nn.Module):
-    """One step of a module as a function of flat tensors, with the state first; without one it is the first step."""
+    """One step of a module as a function of flat tensors, with the state first.
+
+    Args:
+        spec: of the state; None for the first step, which is given none.
+
+    Attributes:
+        next_spec: of the state after it.
+        given: of what the module gives for the frames.
+    """
 
     def __init__(self, module: nn.Module, rule: StepRule, spec: pytree.TreeSpec | None = None) -> None:
         super().__init__()
@@ -126,25 +152,32 @@ class _Step(nn.Module):
         self.spec = spec
 
     def forward(self, *tensors: Tensor) -> list[Tensor]:
-        frame = tensors[-1]
-        begins = self.spec is None
-        state = self.rule.begin(self.module, frame) if begins else pytree.tree_unflatten(tensors[:-1], self.spec)  # type: ignore[arg-type]
-        state, made = self.rule.step(self.module, state, frame)
+        states = 0 if self.spec is None else self.spec.num_leaves
+        frames = tensors[states:]
+        if self.spec is None:
+            state = self.rule.begin(self.module, *frames)
+        else:
+            state = pytree.tree_unflatten(tensors[:states], self.spec)
+        state, made = self.rule.step(self.module, state, *frames)
         leaves, self.next_spec = pytree.tree_flatten(state)
-        return [*leaves, made]
+        results, self.given = pytree.tree_flatten(made)
+        return [*leaves, *results]
 
 
-def _captured(module: nn.Module, name: str, rule: StepRule, x: Tensor, operations: OperationTable) -> _Loop:
-    frame = x.select(rule.time_axis, 0)
+def _captured(
+    module: nn.Module, name: str, rule: StepRule, clips: Sequence[Tensor], operations: OperationTable
+) -> _Loop:
+    frames = tuple(clip.select(rule.time_axis, 0) for clip in clips)
     try:
         with evaluating(module), quiet():
             beginning = _Step(module, rule)
-            *state, _ = beginning(frame)
-            first = _graph(beginning, (frame,), operations)
-            later = _graph(_Step(module, rule, beginning.next_spec), (*state, frame), operations)
+            made = beginning(*frames)
+            state = made[: beginning.next_spec.num_leaves]
+            first = _graph(beginning, frames, operations)
+            later = _graph(_Step(module, rule, beginning.next_spec), (*state, *frames), operations)
     except Exception as failure:
         raise CaptureError(
-            f"{name}: its step rule fails on a frame of shape {tuple(frame.shape)}: "
+            f"{name}: its step rule fails on a frame of shape {', '.join(str(tuple(one.shape)) for one in frames)}: "
             f"{str(failure).splitlines()[0] if str(failure) else type(failure).__name__}\n"
             "  try: begin(module, frame) -> state and step(module, state, frame) -> (state, output), of tensors"
         ) from failure
@@ -152,7 +185,7 @@ def _captured(module: nn.Module, name: str, rule: StepRule, x: Tensor, operation
     known = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     tensors = {**first.tensors, **later.tensors}
     constants = [known.get(one.removeprefix("module."), tensors[one]) for one in names]
-    return _Loop(constants, _body(later, names), _body(first, names), len(state))
+    return _Loop(constants, _body(later, names), _body(first, names), len(state), beginning.given)
 
 
 def _graph(step: _Step, inputs: tuple[Tensor, ...], operations: OperationTable) -> Captured:

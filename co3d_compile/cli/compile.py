@@ -17,6 +17,7 @@ from co3d_compile.cli.values import OPS, clip_of, elements, policy, rules, see_w
 from co3d_compile.network import Network
 from co3d_compile.ops.operation import Operation
 from co3d_compile.passes.state.aims import PREFERENCES
+from co3d_compile.passes.whole_clips.policies import POLICIES
 from co3d_compile.verification.result import Verification
 
 CODES = (
@@ -61,8 +62,8 @@ def _parser() -> argparse.ArgumentParser:
         "--policy",
         type=policy,
         action="append",
-        metavar="PATTERN=frame|window|cumulative|exact",
-        help="how gates are made, by path",
+        metavar=f"PATTERN={'|'.join(POLICIES)}",
+        help="how what looks at the whole clip is made, by path",
     )
     add("--ops", action="append", metavar="PACKAGE.MODULE:RULE", help=OPS)
     add("--strict", action="store_true", help="refuse whatever is only approximate")

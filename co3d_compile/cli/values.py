@@ -14,7 +14,7 @@ from co3d_compile.capture.clip import ClipArgument
 from co3d_compile.errors import ExtensionError
 from co3d_compile.ops.operation import Operation
 from co3d_compile.ops.own import require_rule
-from co3d_compile.passes.whole_clips.gates import POLICIES, GatePolicy
+from co3d_compile.passes.whole_clips.policies import POLICIES, GatePolicy
 
 Shape = tuple[int, ...]
 NAMED = re.compile(r"[\w.]+:[\w.]+")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from sys import maxsize
 from typing import Any
@@ -22,6 +22,23 @@ OPEN_END = maxsize
 WHOLE = Refused(
     "it cuts through time or the batch where they are folded with another axis", "keep time as an axis of its own"
 )
+
+
+class FramesByPlace(Refused):
+    """Frames that are taken by their places in the clip, not as a slice of it.
+
+    Attributes:
+        dim: the dimension of time.
+        places: counted from the front.
+        even: ``range(o, length, s)``, of which each is less than a step from the place that it stands for; None where
+            there is none of as many.
+    """
+
+    def __init__(self, dim: int, places: Sequence[int], length: int) -> None:
+        self.dim = dim
+        self.places = tuple(places)
+        self.even = _even_places(places, length)
+        super().__init__(*_why_no_slice(places, length, self.even))
 
 
 class Slice(Operation):
@@ -112,7 +129,7 @@ class IndexSelect(Operation):
         if index.streams:
             raise Refused("the indices depend on the video", "indices that are constant")
         if layout.dims[dim] == (Mark.TIME,):
-            raise _no_slice(index, layout.time)
+            raise _no_slice(dim, index, layout.time)
         return alone(_resized(layout, dim, call.shapes[0]))
 
     def samples(self) -> tuple[Sample, ...]:
@@ -145,22 +162,38 @@ def _indexed(call: Call) -> tuple[int, Facts]:
     return used[0]
 
 
-def _no_slice(index: Facts, length: int) -> Refused:
+def _no_slice(dim: int, index: Facts, length: int) -> Refused:
     if index.known is None:
         return Refused("it takes frames by indices that are not known", "indices that are constant")
     places = [int(place) % length for place in index.known.tolist()]
     if len(places) == 1:
         return Refused(f"it takes frame {places[0]} of {length}, by its place in the clip", "x.select, of every window")
+    return FramesByPlace(dim, places, length)
+
+
+def _why_no_slice(places: Sequence[int], length: int, even: range | None) -> tuple[str, str]:
     taken = f"it takes frames {', '.join(map(str, places))} of {length}"
     steps = [late - early for early, late in pairwise(places)]
     odd = next((n for n, step in enumerate(steps) if step != steps[0]), None)
-    if odd is not None:
-        return Refused(
-            f"{taken}: from {places[odd]} to {places[odd + 1]} it is {steps[odd]} frames, "
-            f"from {places[0]} to {places[1]} it is {steps[0]}",
-            f"x[:, :, ::{max(1, round(length / len(places)))}], or another uniform step",
-        )
-    return Refused(f"{taken}, by their place in the clip", "a slice that goes on to the end of the clip")
+    if odd is None:
+        return f"{taken}, by their place in the clip", "a slice that goes on to the end of the clip"
+    step = even.step if even is not None else max(1, round(length / len(places)))
+    return (
+        f"{taken}: from {places[odd]} to {places[odd + 1]} it is {steps[odd]} frames, "
+        f"from {places[0]} to {places[1]} it is {steps[0]}",
+        f"x[:, :, ::{step}], or another uniform step" + ("" if even is None else '; policy "uniform" takes it so'),
+    )
+
+
+def _even_places(places: Sequence[int], length: int) -> range | None:
+    """Of all ranges from the first place to the clip's end with as many entries, the one that is nearest."""
+    near = [
+        even
+        for step in range(1, length)
+        if len(even := range(places[0], length, step)) == len(places)
+        and all(abs(one - other) < step for one, other in zip(even, places, strict=True))
+    ]
+    return min(near, key=lambda even: sum(abs(a - b) for a, b in zip(even, places, strict=True)), default=None)
 
 
 def _is_whole(call: Call) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
@@ -99,6 +100,43 @@ class GatedJoins:
             given, named = pytree.tree_unflatten(element, spec)
             parts.append(func(*given, **named))
         return put_in_place(func, args, joined_elements(parts, layout, layout.batch))
+
+    def needed(self, name: str) -> set[str]:
+        """Nodes whose results, of the whole video, a join's result follows from."""
+        names: set[str] = set()
+        for operand in self._named(name).all_input_nodes:
+            if operand in self._behind:
+                names.update(one for gate in self._gates_of(operand) for one in _recorded(gate.source))
+            elif self._streams(operand):
+                names.update(_recorded(operand))
+        return names
+
+    def whole(self, name: str) -> Tensor:
+        """All elements of a join, from the record, where the original does not get so far on a whole video."""
+        node = self._named(name)
+
+        def value_of(operand: fx.Node) -> Any:
+            if operand.op == "get_attr":
+                return self._program.tensors[str(operand.target)]
+            if operand in self._behind:
+                return torch.empty(0)  # each element has its own
+            if self._streams(operand):
+                return self._whole(operand)
+            return call_node(self._program, operand, {one: value_of(one) for one in operand.all_input_nodes})
+
+        args = tuple(with_nodes_replaced(node.args, value_of))
+        kwargs = {key: with_nodes_replaced(value, value_of) for key, value in node.kwargs.items()}
+        result: Tensor = self.result(node, node.target, args, kwargs)
+        return result
+
+    def _named(self, name: str) -> fx.Node:
+        return next(node for node in self.joins if node.name == name)
+
+    def _gates_of(self, node: fx.Node) -> list[Gate]:
+        """The gates that what lies behind some is made of."""
+        if node in self._gates:
+            return [self._gates[node]]
+        return [gate for one in node.all_input_nodes if one in self._behind for gate in self._gates_of(one)]
 
     def _element(self, operand: fx.Node, whole: Tensor, n: int, layout: Layout) -> Tensor:
         """Element n of what a join reads: of the stream, or the gate made for it."""

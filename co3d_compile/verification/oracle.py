@@ -20,6 +20,7 @@ from co3d_compile.verification.gates import GatedJoins, replacements_of
 from co3d_compile.verification.matching import Matching
 from co3d_compile.verification.mixtures import Mixtures
 from co3d_compile.verification.recording import Replacement, Watch, put_in_place
+from co3d_compile.verification.sampling import EvenChoices
 
 Run = Callable[[Sequence[Tensor]], list[Tensor]]
 """Calls the original on flat tensors and gives its output tensors flat."""
@@ -53,15 +54,30 @@ class Oracle:
         self._current: dict[str, Tensor] = {}
         self.gates = GatedJoins(plan, program, self._current.__getitem__)
         self.mixtures = Mixtures(plan, program, self._current.__getitem__)
+        self.choices = EvenChoices(plan, program)
         self._anchors = self._neighbour_readers()
 
     def record(self, video: Sequence[Tensor]) -> Record:
-        """Run on the whole video; keep every tensor with time that the stream computes too."""
-        record = Record(self._current)
+        """Run on the whole video; keep every tensor with time that the stream computes too.
+
+        Where a longer video makes other calls than the clip does, as in a loop over frames, it takes a second run to
+        tell which of them are the same.
+        """
+        clip = self._matching.operators
+        course = course_of(clip, clip, ended=True)
+        watch, stopped = self._watched(video, course, clip)
+        if watch.astray:
+            course = course_of(clip, watch.operators, ended=not stopped)
+            watch, stopped = self._watched(video, course)
+        for name in self._behind_grown_kernels(watch.literals, course):
+            self._current.pop(name, None)
+        return Record(dict(self._current), stopped)
+
+    def _watched(self, video: Sequence[Tensor], course: Course, expected: list[str] | None = None) -> tuple[Watch, str]:
+        """Note what a run on a video computes; also returns why it stopped before its end, or an empty text."""
         self._current.clear()
         self._current |= {one.value: tensor for one, tensor in zip(self._plan.inputs, video, strict=True)}
         wanted = self._named_calls()
-        course = self._course(video)
 
         def note(number: int, operator: str, result: Tensor) -> None:
             place = course.in_clip(number)
@@ -75,37 +91,24 @@ class Oracle:
             for number, replacement in self._replacements().items()
             if (place := course.in_longer(number)) is not None
         }
-        watch = Watch(note, replacements)
+        watch = Watch(note, replacements, expected)
         try:
             with watch:
-                outputs = self._run(video)
-            for output, tensor in zip(self._plan.outputs, outputs, strict=True):
-                if output.carried and self._plan.values[output.value].has_time:
-                    self._current.setdefault(output.value, tensor.detach().clone())
+                outputs = list(zip(self._plan.outputs, self._run(video), strict=True))
         except Exception as stop:
-            record.stopped = str(stop).splitlines()[0] if str(stop) else type(stop).__name__
-        for name in self._behind_grown_kernels(watch.literals, course):
-            self._current.pop(name, None)
-        return Record(dict(self._current), record.stopped)
+            return watch, str(stop).splitlines()[0] if str(stop) else type(stop).__name__
+        for output, tensor in outputs:
+            if output.carried and self._plan.values[output.value].has_time:
+                self._current.setdefault(output.value, tensor.detach().clone())
+        return watch, ""
 
     def _replacements(self) -> dict[int, Replacement]:
         return {
             **replacements_of(self.gates, self._matching.calls),
             **self.mixtures.replacements(self._matching.calls),
+            **self.choices.replacements(self._matching.calls),
             **adaptive_pools(self._plan, self._matching.calls),
         }
-
-    def _course(self, video: Sequence[Tensor]) -> Course:
-        """How the calls on a video go together with those on the clip."""
-        watch = Watch(lambda *_: None)
-        ended = True
-        try:
-            with watch:
-                self._run(video)
-        except Exception:
-            # the run that is recorded tells why
-            ended = False
-        return course_of(self._matching.operators, watch.operators, ended=ended)
 
     def _behind_grown_kernels(self, literals: Sequence[tuple[Any, ...]], course: Course) -> set[str]:
         """Values behind pools whose kernels follow from the clip's length: what a longer video gives is no window."""
@@ -126,6 +129,17 @@ class Oracle:
     def replaces(self, name: str) -> bool:
         """What is on record of this value takes its place in windows."""
         return name in self._anchors
+
+    @property
+    def observable(self) -> Collection[str]:
+        """Nodes whose call in the original is known."""
+        return self._matching.calls.keys()
+
+    def gated(self, record: Record, name: str) -> Tensor:
+        """A join of gates on the whole video, from what is on record of what it needs."""
+        self._current.clear()
+        self._current |= record.tensors
+        return self.gates.whole(name)
 
     @property
     def replaceable(self) -> Collection[str]:

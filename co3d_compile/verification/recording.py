@@ -25,6 +25,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         operators: names of the operators called, in order.
         literals: of each call, its arguments without tensors.
         views: numbers of the calls that give a part of other memory, which the model may go on to write to.
+        astray: the run has left the expected path.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._note = note
         self._replacements = replacements or {}
         self._expected = expected
-        self._astray = False
+        self.astray = False
         self.operators: list[str] = []
         self.literals: list[tuple[Any, ...]] = []
         self.views: set[int] = set()
@@ -45,15 +46,15 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         number, name = len(self.operators), str(func)
         self.operators.append(name)
-        if is_view(func):
+        if is_view(func) and not writes_in_place(func):
             self.views.add(number)
         self.literals.append(tuple(value for value in args if not _holds_tensors(value)))
         if self._expected is not None and (number >= len(self._expected) or self._expected[number] != name):
-            self._astray = True
-        replacement = None if self._astray else self._replacements.get(number)
+            self.astray = True
+        replacement = None if self.astray else self._replacements.get(number)
         result = func(*args, **(kwargs or {})) if replacement is None else replacement(func, args, kwargs or {})
         first = result[0] if isinstance(result, (tuple, list)) and result else result
-        if isinstance(first, Tensor) and not self._astray:
+        if isinstance(first, Tensor) and not self.astray:
             self._note(number, name, first)
         return result
 

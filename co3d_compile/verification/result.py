@@ -15,6 +15,7 @@ STILL = 1e-3
 """Of the largest value: a tensor that moves less than that tells little about time."""
 
 GATED = " (its gates made under the same policy)"
+CHOSEN = " (its frames taken under the same policy)"
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,14 @@ class Verification:
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "passed": self.passed}
 
+    @property
+    def _verdict(self) -> str:
+        if self.passed:
+            return "equal to the original"
+        return "NOT COMPARED with the original" if self.first_difference is None else "DIFFERENT from the original"
+
     def __str__(self) -> str:
-        verdict = "equal to the original" if self.passed else "DIFFERENT from the original"
-        lines = [f"{verdict} on a random video of {self.frames} frames, first frame through flush"]
+        lines = [f"{self._verdict} on a random video of {self.frames} frames, first frame through flush"]
         lines += [f"  output {one.name}: {_figures(one)}\n    compared with {one.against}" for one in self.outputs]
         lines.append(f"  {len(self.intermediates)} intermediate tensors compared element by element")
         if self.in_double is not None and self.passed:

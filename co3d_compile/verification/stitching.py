@@ -8,7 +8,7 @@ the windows in which the next such operation is asked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -92,11 +92,9 @@ class _Known:
             return
         if node.way is Way.MIXING:
             self._mix(node)
-        elif (
-            name in self._joins
-            or not self.unknown.isdisjoint(node.reads)
-            or (not self._has_time(node) and not self._reads_whole(node))
-        ):
+        elif name in self._joins:
+            self._join(node)
+        elif not self.unknown.isdisjoint(node.reads) or (not self._has_time(node) and not self._reads_whole(node)):
             self.unknown.update(node.outputs)
         elif self._has_time(node):
             ranges = {start: self._range(node, start) for start in self._windows.starts}
@@ -115,34 +113,59 @@ class _Known:
 
     def _mix(self, node: PlanNode) -> None:
         mixtures, tensors = self._oracle.mixtures, self._record.tensors
-        if all(read in tensors for read in mixtures.sources(node)):
+        if self._find(mixtures.sources(node)):
             tensors[node.outputs[0]] = mixtures.result(node, tensors)
         else:
             self.unknown.update(node.outputs)
 
+    def _join(self, node: PlanNode) -> None:
+        name = node.outputs[0]
+        if name in self._oracle.replaceable and self._find(self._oracle.gates.needed(name)):
+            self._record.tensors[name] = self._oracle.gated(self._record, name)
+        else:
+            self.unknown.update(node.outputs)
+
+    def _find(self, names: Iterable[str]) -> bool:
+        """Whether all elements of some values are on record, or could be put there from windows."""
+        tensors = self._record.tensors
+        for name in names:
+            if name in tensors:
+                continue
+            found = None if name in self.unknown else self._from_windows(name, self._known)
+            if found is None:
+                return False
+            tensors[name] = found
+        return True
+
     def _put_together(self, node: PlanNode, ranges: Mapping[int, range]) -> bool:
         """Put the elements on the record, each from a window that knows it, and replace them in windows."""
         name = node.outputs[0]
-        count = self._plan.length(name, self._windows.frames)
         if name not in self._oracle.replaceable or not self._windows.reach_the_end:
             return False
-        if name in self._record.tensors:
-            self._record.stitched.add(name)
-            return True
-        layout = self._plan.values[name].layout
-        found: dict[int, Tensor] = {}
-        for start, numbers in ranges.items():
-            made = self._made(name, start)
-            if made is None:
+        if name not in self._record.tensors:
+            found = self._from_windows(name, lambda _, start: ranges[start])
+            if found is None:
                 return False
-            first = self._window(name, start).start
-            for n in numbers:
-                found.setdefault(n, part_of_block(made, layout, layout.batch, n - first, 1).clone())
-        if not count or len(found) < count:
-            return False
-        self._record.tensors[name] = joined_elements([found[n] for n in range(count)], layout, layout.batch)
+            self._record.tensors[name] = found
         self._record.stitched.add(name)
         return True
+
+    def _from_windows(self, name: str, known: Callable[[str, int], range]) -> Tensor | None:
+        """All elements of a value, each from a window that knows it."""
+        if name not in self._oracle.observable or not self._windows.reach_the_end:
+            return None
+        layout, count = self._plan.values[name].layout, self._plan.length(name, self._windows.frames)
+        found: dict[int, Tensor] = {}
+        for start in self._windows.starts:
+            made = self._made(name, start)
+            if made is None:
+                return None
+            first = self._window(name, start).start
+            for n in known(name, start):
+                found.setdefault(n, part_of_block(made, layout, layout.batch, n - first, 1).clone())
+        if not count or len(found) < count:
+            return None
+        return joined_elements([found[n] for n in range(count)], layout, layout.batch)
 
     def _made(self, name: str, start: int) -> Tensor | None:
         clip = self._windows.clip(start)

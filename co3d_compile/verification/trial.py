@@ -14,7 +14,7 @@ from co3d_compile.plan.plan import Plan
 from co3d_compile.runtime.start import last_tick
 from co3d_compile.verification.comparing import Elements, Tally
 from co3d_compile.verification.oracle import Oracle, Record, carried_values, elements_of
-from co3d_compile.verification.result import GATED, PASTS, WHOLE, WINDOWS
+from co3d_compile.verification.result import CHOSEN, GATED, PASTS, WHOLE, WINDOWS
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class Trial:
 
     @property
     def remark(self) -> str:
-        return GATED if self.oracle.gates.joins or self.oracle.mixtures.ends else ""
+        gated = GATED if self.oracle.gates.joins or self.oracle.mixtures.ends else ""
+        return gated + (CHOSEN if self.oracle.choices.chosen else "")
 
     def number(self, name: str, n: int) -> int:
         """The stream's number of the original's element n."""

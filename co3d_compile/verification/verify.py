@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,10 @@ from torch.utils import _pytree as pytree
 from co3d_compile.capture.capture import trace
 from co3d_compile.capture.clip import Clip
 from co3d_compile.capture.export import evaluating, quiet
+from co3d_compile.capture.step_rules import StepRules, stepping
 from co3d_compile.errors import InputError, VerificationError
 from co3d_compile.ops.flow import Way
+from co3d_compile.ops.looping import NAME as LOOP
 from co3d_compile.passes import rewrite
 from co3d_compile.passes.loops.counting import count_positions
 from co3d_compile.passes.loops.recognition import roll_loops
@@ -36,6 +38,14 @@ from co3d_compile.verification.video import wandering_video
 Original = nn.Module | ExportedProgram
 
 
+@dataclass(frozen=True)
+class Own:
+    """What the user compiled the network with, as its file cannot hold it."""
+
+    passes: Sequence[ProgramPass]
+    recurrences: StepRules
+
+
 def verify(
     network: StreamingModule,
     model: Original,
@@ -43,6 +53,7 @@ def verify(
     frames: int | None = None,
     seed: int = 0,
     passes: Sequence[ProgramPass] = (),
+    recurrences: StepRules | None = None,
 ) -> Verification:
     """Run the original on a whole random video and the stream on the same frames, from the first through the end.
 
@@ -50,6 +61,7 @@ def verify(
         model: the original; it is not changed.
         frames: length of the video; None: the clip and two periods of the network.
         passes: the user's own, with which the network was compiled.
+        recurrences: the step rules with which it was compiled.
 
     Raises:
         VerificationError: the model is not the one that the network was compiled from.
@@ -57,6 +69,7 @@ def verify(
     """
     plan = network.plan
     _require_passes(plan, passes)
+    own = Own(passes, recurrences or {})
     ticks = window_ticks(plan)
     # as many more than the clip as keep its place in the period: a model may pad by what its strides leave over
     frames = ticks + 2 * plan.period * phases(plan) if frames is None else frames
@@ -64,12 +77,12 @@ def verify(
         raise InputError(f"a video of {frames} frames is shorter than the window of {ticks}\n  try: more frames")
     if not isinstance(model, nn.Module):
         with quiet():
-            return _verified(network, model, passes, frames, seed)
+            return _verified(network, model, own, frames, seed)
     with evaluating(model), quiet():
-        result = _verified(network, model, passes, frames, seed)
+        result = _verified(network, model, own, frames, seed)
         if result.passed or network.weights.dtype is not torch.float32 or not _may_be_rounding(result):
             return result
-        again = _verified(copy.deepcopy(network).double(), copy.deepcopy(model).double(), passes, frames, seed)
+        again = _verified(copy.deepcopy(network).double(), copy.deepcopy(model).double(), own, frames, seed)
         return replace(result, in_double=again)
 
 
@@ -97,16 +110,14 @@ def window_ticks(plan: Plan) -> int:
     return clip
 
 
-def _verified(
-    network: StreamingModule, model: Original, passes: Sequence[ProgramPass], frames: int, seed: int
-) -> Verification:
+def _verified(network: StreamingModule, model: Original, own: Own, frames: int, seed: int) -> Verification:
     plan = network.plan
     device = next(iter(network.weights.state_dict().values()), torch.empty(())).device
     clip_ticks = max(one.clip_ticks for one in plan.inputs)
     sample = wandering_video(plan, clip_ticks, seed + 1, device)
     sample = strided(plan, sample, 0)
-    program = _compared(network, model, passes, sample)
-    run = _running(model, _traced(network, model, sample) if isinstance(model, ExportedProgram) else program)
+    program = _compared(network, model, own, sample)
+    run = _running(model, _traced(network, model, sample, {}) if isinstance(model, ExportedProgram) else program)
     oracle = Oracle(plan, program, match_calls(program, run, sample), run)
     video = wandering_video(plan, frames, seed, device)
     streamed = stream_elements(network, video, frames)
@@ -132,20 +143,28 @@ def _stitched(trial: Trial) -> frozenset[str]:
     return stitch(trial.plan, trial.oracle, trial.record, windows)
 
 
-def _traced(network: StreamingModule, model: Original, sample: Sequence[Tensor]) -> Program:
+def _traced(network: StreamingModule, model: Original, sample: Sequence[Tensor], rules: StepRules) -> Program:
     arguments, _ = network.plan.in_structure.filled(sample)
-    return trace(model, Clip(tuple(arguments)), network.operations)
+    clip = Clip(tuple(arguments))
+    if not isinstance(model, nn.Module):
+        return trace(model, clip, network.operations)
+    with stepping(model, rules, clip, network.operations):
+        return trace(model, clip, network.operations)
 
 
-def _compared(
-    network: StreamingModule, model: Original, passes: Sequence[ProgramPass], sample: Sequence[Tensor]
-) -> Program:
+def _compared(network: StreamingModule, model: Original, own: Own, sample: Sequence[Tensor]) -> Program:
     """The program whose nodes have the names of the plan's."""
     plan = network.plan
-    program = _traced(network, model, sample)
-    program = rewrite(program, passes) if passes else program
+    program = _traced(network, model, sample, own.recurrences)
+    program = rewrite(program, own.passes) if own.passes else program
     program = count_positions(roll_loops(read_at(program, [one.time_axis for one in plan.inputs])))
     weights = {node.target for node in program.graph.nodes if node.op == "get_attr"}
+    loops = {node.name for node in plan.nodes if node.target == LOOP and node.way is Way.RECURRENT}
+    if not loops.issubset(node.name for node in program.calls):
+        raise VerificationError(
+            f"{', '.join(sorted(loops))}: the network carries on what the model's graph shows no loop for\n"
+            "  try: verify(model, recurrences={...}) with the step rules that it was compiled with"
+        )
     if not weights.issuperset(plan.weights) or len(program.output_nodes) != len(plan.outputs):
         raise VerificationError(
             "the model's graph is not the one that this network was compiled from\n"

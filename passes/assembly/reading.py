@@ -150,7 +150,7 @@ class Reader:
         if line is None or indices is None or indices[0] != line.dim:
             return None
         places = [place % line.length for place in indices[1]]
-        return _all_joined([line.frame(place) for place in places])
+        return _clamped(line, places) or _all_joined([line.frame(place) for place in places])
 
     def roll(self, given: dict[str, Any], node: fx.Node, builder: Builder) -> Line | None:
         line, dims = self.line_of(given["self"]), given["dims"]
@@ -220,6 +220,19 @@ def _indices(given: dict[str, Any]) -> tuple[int, list[int]] | None:
     if known is None or known.dtype == torch.bool or known.dim() != 1:
         return None
     return dim, [int(place) for place in known.tolist()]
+
+
+def _clamped(line: Line, places: Sequence[int]) -> Line | None:
+    """Frames a number of places on, that of the edge where the clip has none: all to its end, or as many as it has."""
+    count = line.length
+    shift = places[0] or 1 - sum(place == 0 for place in places)
+    if list(places) != [min(max(n + shift, 0), count - 1) for n in range(len(places))]:
+        return None
+    first, after = max(0, shift), len(places) + shift - count
+    if not (shift < 0 or after > 0) or (after < 0 and len(places) != count) or count - first + min(0, after) < 2:
+        return None
+    parts = [line.frame(0)] * -shift + [line.part(first, min(0, after) or None)] + [line.frame(-1)] * after
+    return _all_joined(parts)
 
 
 def _is_along_time(reader: Reader, node: fx.Node, dim: int) -> bool:

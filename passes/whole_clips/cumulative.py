@@ -86,6 +86,7 @@ def _carry(graph: fx.Graph, node: fx.Node) -> None:
         running = described(graph.call_function(operation, (value, *more)), path_of(node))
         made = described(graph.call_function(operator.getitem, (running, 0)), path_of(node))
     value.replace_all_uses_with(made, delete_user_cb=lambda user: user is not running)
+    node.meta["cumulative"] = True
 
 
 def _value_of(node: fx.Node) -> fx.Node:
@@ -138,7 +139,7 @@ def carry_region(program: Program, region: Region) -> None:
         made = _norm(program.graph, end, region)
     except Refused as refused:
         raise_refused({end: refused})
-    made.meta = {"path": path_of(end), "val": end.meta["val"], "place": region.place}
+    made.meta = {"path": path_of(end), "val": end.meta["val"], "place": region.place, "cumulative": True}
     end.replace_all_uses_with(made)
     name = end.name
     end.name = f"{name}_on_the_clip"

@@ -14,14 +14,8 @@ from co3d_compile.ops.table import OperationTable
 from co3d_compile.passes.loops.positions import misplaced
 from co3d_compile.passes.propagation import Choices, Gate, annotate_time, raise_refused, refusal_of
 from co3d_compile.passes.whole_clips.cumulative import carry_gates, carry_region
-from co3d_compile.passes.whole_clips.gates import (
-    GatePolicy,
-    chosen_policy,
-    gate_places,
-    gated_joins,
-    require_all_used,
-    resolve_gates,
-)
+from co3d_compile.passes.whole_clips.gates import gated_joins, resolve_gates
+from co3d_compile.passes.whole_clips.policies import GatePolicy, Places
 from co3d_compile.passes.whole_clips.regions import (
     boundaries_and_constants,
     is_spread,
@@ -29,6 +23,7 @@ from co3d_compile.passes.whole_clips.regions import (
     region_from,
     with_operands,
 )
+from co3d_compile.passes.whole_clips.sampling import samples_evenly
 from co3d_compile.plan.operators import may_be_in_body
 from co3d_compile.program.program import (
     Program,
@@ -99,16 +94,15 @@ def settle_time(program: Program, policy: Mapping[str, GatePolicy]) -> dict[str,
         InputError: a policy's name is unknown, or its pattern matches nothing.
         UnsupportedError: what is to be cumulative cannot be carried on.
     """
-    places: set[str] = set()
+    places = Places(policy)
     while True:
         while refused := annotate_time(program, Choices()):
-            if not _puts_region(program, refused, policy, places):
+            if not (samples_evenly(program, refused, places) or _puts_region(program, refused, places)):
                 window_tails(program, refused)
-        gates = resolve_gates(program, policy)
-        places.update(gate_places(program, gates))
+        gates = resolve_gates(program, places)
         refused = annotate_time(program, Choices(gates)) | _exact_joins(program, gates)
         if not refused:
-            require_all_used(policy, places)
+            places.require_all_used()
             annotate_time(carry_gates(program, gates), Choices(gates))
             return gates
         # whether a tensor has time is asked of the clip, in which a gate has none
@@ -116,15 +110,12 @@ def settle_time(program: Program, policy: Mapping[str, GatePolicy]) -> dict[str,
         window_tails(program, refused)
 
 
-def _puts_region(
-    program: Program, refused: Mapping[fx.Node, Refused], policy: Mapping[str, GatePolicy], places: set[str]
-) -> bool:
-    """Whether something that mixes frames has been put under its policy; notes all that there is to choose for."""
+def _puts_region(program: Program, refused: Mapping[fx.Node, Refused], places: Places) -> bool:
+    """Whether something that mixes frames has been put under its policy."""
     for node in refused:
         region = region_from(program, node, refused.keys() - {node})
         if region is not None:
-            places.add(region.place)
-            chosen = chosen_policy(policy, region.place) or ("frame" if region.is_norm else "exact")
+            chosen = places.chosen(region.place) or ("frame" if region.is_norm else "exact")
             if chosen == "cumulative":
                 carry_region(program, region)
                 return True
