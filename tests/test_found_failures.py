@@ -59,6 +59,9 @@ TRUNKS = {
     "a shift by all that a shift has left of the clip": RandomNetwork(
         (Reindex("advance", 2, 1), Branches(((), (Reindex("rolled back", 3, 1),)))), channels=1, frames=5
     ),
+    "differences of a clip whose last frames are constant": RandomNetwork(
+        (Reindex("cut", 1, 2), Reindex("torch.diff", 1, 1)), channels=1, frames=6
+    ),
 }
 HEADS = {
     "a view of an expanded tensor under a head": RandomNetwork(
