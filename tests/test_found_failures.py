@@ -62,6 +62,12 @@ TRUNKS = {
     "differences of a clip whose last frames are constant": RandomNetwork(
         (Reindex("cut", 1, 2), Reindex("torch.diff", 1, 1)), channels=1, frames=6
     ),
+    "a shift by all frames of the clip that are not constant": RandomNetwork(
+        (Reindex("ends set", 2, 2), Reindex("joined behind", 1, 3)), channels=1, frames=5, longer=3
+    ),
+    "a masked roll by all frames of the clip that are not constant": RandomNetwork(
+        (Reindex("ends set", 2, 2), Branches(((), (Reindex("rolled back", 3, 1),)))), channels=1, frames=5, longer=3
+    ),
 }
 HEADS = {
     "a view of an expanded tensor under a head": RandomNetwork(
