@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from co3d_compile.testing.law import check_law
-from tests.layers import Act, Branches, Conv, Dense, Frames, Mix, Pool, RandomNetwork, Reindex, TimeOnly
-from tests.test_random_networks import obeys_in_every_window, obeys_to_its_outputs
+from tests.layers import Act, Branches, Conv, Dense, Frames, Mix, Pool, RandomNetwork, Reindex, TimeOnly, Up
+from tests.test_random_networks import obeys_in_every_window, obeys_to_its_outputs, obeys_upward
 
 TRUNKS = {
     "a view of what lies in memory otherwise than in the clip": RandomNetwork(
@@ -53,10 +53,30 @@ TRUNKS = {
         (Reindex("assigned to a copy", 1, 1),), channels=1, frames=6, longer=0
     ),
     "rolled by more than half": RandomNetwork((Reindex("rolled", 3, 1),), channels=1, frames=5),
+    "stretches of one frame taken for frames of a loop": RandomNetwork(
+        (Reindex("assigned in frames", 1, 1),), frames=2, longer=3
+    ),
+    "a shift by all that a shift has left of the clip": RandomNetwork(
+        (Reindex("advance", 2, 1), Branches(((), (Reindex("rolled back", 3, 1),)))), channels=1, frames=5
+    ),
+    "differences of a clip whose last frames are constant": RandomNetwork(
+        (Reindex("cut", 1, 2), Reindex("torch.diff", 1, 1)), channels=1, frames=6
+    ),
+    "a shift by all frames of the clip that are not constant": RandomNetwork(
+        (Reindex("ends set", 2, 2), Reindex("joined behind", 1, 3)), channels=1, frames=5, longer=3
+    ),
+    "a masked roll by all frames of the clip that are not constant": RandomNetwork(
+        (Reindex("ends set", 2, 2), Branches(((), (Reindex("rolled back", 3, 1),)))), channels=1, frames=5, longer=3
+    ),
 }
 HEADS = {
     "a view of an expanded tensor under a head": RandomNetwork(
         (Mix("rows in channels"), TimeOnly("conv2d", k=1, s=3, p=0)), channels=1, head="last"
+    ),
+}
+UPWARD = {
+    "a constant that a maximum sees twice": RandomNetwork(
+        (Up("transposed", 1, 2, k=1), Pool("max", 3, 1, 1)), channels=1, frames=5, longer=1
     ),
 }
 
@@ -69,6 +89,11 @@ def test_a_network_that_failed(network: RandomNetwork) -> None:
 @pytest.mark.parametrize("network", HEADS.values(), ids=HEADS.keys())
 def test_a_head_that_failed(network: RandomNetwork) -> None:
     assert obeys_in_every_window(network)
+
+
+@pytest.mark.parametrize("network", UPWARD.values(), ids=UPWARD.keys())
+def test_a_network_that_goes_up_and_failed(network: RandomNetwork) -> None:
+    assert obeys_upward(network)
 
 
 class Chomped(nn.Module):

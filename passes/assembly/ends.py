@@ -21,10 +21,15 @@ def settle_ends(program: Program, node: fx.Node, reader: Reader) -> None:
     """
     if is_getitem(node) or not _meets_by_element(node):
         return
-    finite = {operand: line for operand in node.all_input_nodes if (line := _taken(operand, reader)) is not None}
-    growing = {_extent(operand, line) for operand in node.all_input_nodes if (line := _growing(operand, reader))}
-    for operand, line in finite.items():
-        if _extent(operand, line) in growing and line.length > 1 and not _joins_along(node, line):
+    finite = {operand: dim for operand in node.all_input_nodes if (dim := _taken(operand, reader)) is not None}
+    growing = {
+        _extent(operand, line.dim)
+        for operand in node.all_input_nodes
+        if (line := _growing(operand, reader)) is not None
+    }
+    for operand, dim in finite.items():
+        extent = _extent(operand, dim)
+        if extent in growing and extent[1] > 1 and not _joins_along(node, dim):
             _count_from_the_back(program, operand, reader)
 
 
@@ -33,16 +38,21 @@ def _meets_by_element(node: fx.Node) -> bool:
     return target in JOINS or torch.Tag.pointwise in overload(target).tags
 
 
-def _joins_along(node: fx.Node, line: Line) -> bool:
-    return (
-        target_name(node) == "aten.cat.default" and canonical_dim(bound_arguments(node)["dim"], _rank(node)) == line.dim
-    )
+def _joins_along(node: fx.Node, dim: int) -> bool:
+    return target_name(node) == "aten.cat.default" and canonical_dim(bound_arguments(node)["dim"], _rank(node)) == dim
 
 
-def _taken(operand: fx.Node, reader: Reader) -> Line | None:
-    """Frames by their place in the clip."""
+def _taken(operand: fx.Node, reader: Reader) -> int | None:
+    """The dimension of time, if frames were taken there by their place in the clip."""
     line = reader.lines.get(operand)
-    return line if line is not None and line.stretch is None else None
+    if line is not None:
+        return line.dim if line.stretch is None else None
+    if operand.op != "call_function" or is_getitem(operand) or target_name(operand) != "aten.slice.Tensor":
+        return None
+    # no line: where constants end the stream, its place in a longer video is unknown
+    given = bound_arguments(operand)
+    source, dim = reader.line_of(given["self"]), canonical_dim(given["dim"], _rank(operand))
+    return dim if source is not None and source.dim == dim and given["end"] is not None else None
 
 
 def _growing(operand: fx.Node, reader: Reader) -> Line | None:
@@ -51,9 +61,9 @@ def _growing(operand: fx.Node, reader: Reader) -> Line | None:
     return line if line is not None and line.stretch is not None else None
 
 
-def _extent(operand: fx.Node, line: Line) -> tuple[int, int]:
+def _extent(operand: fx.Node, dim: int) -> tuple[int, int]:
     """Where time lies, counted from the last dimension, and the frames that it has in the clip."""
-    return line.dim - _rank(operand), line.length
+    return dim - _rank(operand), operand.meta["val"].shape[dim]
 
 
 def _rank(node: fx.Node) -> int:
@@ -69,6 +79,8 @@ def _count_from_the_back(program: Program, node: fx.Node, reader: Reader) -> Non
     if line is None or line.dim != dim or given["step"] != 1 or (given["start"] or 0) < 0:
         return
     end = given["end"] - line.length
+    if end >= 0 or given["end"] < 0:
+        return
     settled: Line | None = line.part(given["start"] or 0, end)
     if settled is None or settled.stretch is None:
         return

@@ -105,7 +105,7 @@ class Line:
     def _without_front(self, count: int) -> Line | None:
         assert self.stretch is not None
         cut = max(0, count - len(self.head))
-        if cut >= self.stretch.length:
+        if cut > self.stretch.length:
             return None
         left = replace(self.stretch, start=self.stretch.start + cut, length=self.stretch.length - cut)
         return replace(self, head=self.head[count:], stretch=left)
@@ -113,7 +113,7 @@ class Line:
     def _without_back(self, count: int) -> Line | None:
         assert self.stretch is not None
         cut = max(0, count - len(self.tail))
-        if cut >= self.stretch.length:
+        if cut > self.stretch.length:
             return None
         left = replace(self.stretch, stop=self.stretch.stop + cut, length=self.stretch.length - cut)
         return replace(self, tail=self.tail[: max(0, len(self.tail) - count)], stretch=left)

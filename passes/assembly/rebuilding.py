@@ -90,9 +90,23 @@ class Builder:
         single = self._padded_at_once(line, head, tail)
         if single is not None:
             return single
-        made = self._part(line.stretch.source, line.dim, line.stretch.start, 0)
+        source, stretch = line.stretch.source, line.stretch
+        # what is cut down to no frame of the clip cannot be extended
+        if stretch.length or (stretch.stop and head and not _repeats(line)):
+            return self._back(self._front(source, line, head), line, tail)
+        if stretch.start and tail and not _repeats(line):
+            return self._front(self._back(source, line, tail), line, head)
+        return None
+
+    def _front(self, made: fx.Node, line: Line, head: list[Run]) -> fx.Node:
+        assert line.stretch is not None
+        made = self._part(made, line.dim, line.stretch.start, 0)
         for frame, count in head:
             made = self._extended(made, line.dim, frame, count, before=True)
+        return made
+
+    def _back(self, made: fx.Node, line: Line, tail: list[Run]) -> fx.Node:
+        assert line.stretch is not None
         made = self._part(made, line.dim, 0, line.stretch.stop)
         for frame, count in tail:
             made = self._extended(made, line.dim, frame, count, before=False)
@@ -149,6 +163,10 @@ def _key(target: object, args: tuple[object, ...]) -> str:
 
 def _runs(frames: Iterable[Frame]) -> list[Run]:
     return [(frame, len(list(equal))) for frame, equal in groupby(frames)]
+
+
+def _repeats(line: Line) -> bool:
+    return any(isinstance(frame, Copy) for frame in (*line.head, *line.tail))
 
 
 def _streams(stretch: Stretch, head: list[Run], tail: list[Run]) -> bool:

@@ -103,7 +103,10 @@ def _is_write(node: Any) -> bool:
         return False
     given = bound_arguments(node)
     size = node.meta["val"].shape[given["dim"]]
-    first, stop, step = slice(given["start"], given["end"], given["step"]).indices(size)
+    start, end = given["start"] or 0, given["end"]
+    if start >= 0 and (end is None or end < 0 or end > size):
+        return False  # from here to the end: a stretch, of one place in this clip alone
+    first, stop, step = slice(start, end, given["step"]).indices(size)
     return len(range(first, stop, step)) == 1
 
 
