@@ -40,7 +40,7 @@ def _converted(module: nn.Module) -> list[nn.Module]:
     if hasattr(module, "branch2"):
         return _residual(module)
     if module._get_name() == "SqueezeExcitation":
-        return [co.Lambda(_gated(module), takes_time=False)]
+        return [_gated(module)]
     children = list(module.children())
     if not children:
         return [] if isinstance(module, nn.Identity) else [co.Lambda(module, takes_time=False)]
@@ -81,12 +81,13 @@ def _in_order(module: Any) -> list[nn.Module]:
     return [child for name in names if (child := getattr(module, name, None)) is not None]
 
 
-def _gated(gate: nn.Module) -> Any:
-    def step(frame: Tensor) -> Tensor:
-        result: Tensor = gate(frame.unsqueeze(2)).squeeze(2)
-        return result
+def _gated(gate: Any) -> nn.Module:
+    """A gate of single frames, its pool one of the library's."""
+    import continual as co
 
-    return step
+    pooled = co.AdaptiveAvgPool3d((1, 1, 1), kernel_size=1)
+    scores = [part for module in gate.block for part in _converted(module)]
+    return co.BroadcastReduce(co.Delay(0), co.Sequential(pooled, *scores), reduce="mul")
 
 
 def warmed_up(network: Any, frame: Tensor) -> Any:
