@@ -42,10 +42,14 @@ def clip_flops(plan: Plan) -> int:
 
 
 def step_flops(plan: Plan) -> tuple[int, ...]:
-    """Of each tick of a period."""
+    """Of each tick of a period, if every element is made once the last frame that it depends on is there."""
     counts = _Counts(plan)
-    per_run = [counts.step(node) for node in plan.nodes]
-    return tuple(sum(per_run[firing.node] * firing.count for firing in firings) for firings in plan.schedule)
+    flops = [0] * plan.period
+    for node in plan.nodes:
+        ready = plan.timing(node.outputs[0]).hi.unbounded
+        for element in range(plan.rate(node.outputs[0])):
+            flops[ready(element) % plan.period] += counts.step(node)
+    return tuple(flops)
 
 
 class _Counts:

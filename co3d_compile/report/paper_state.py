@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, prod
 
+from co3d_compile.clock.timing import Timing
 from co3d_compile.ops.flow import Way
 from co3d_compile.passes.histories import kept_for
 from co3d_compile.plan.plan import Plan, PlanNode
@@ -100,7 +101,11 @@ class _Kept:
 
     def _history(self, node: PlanNode, read: str) -> int:
         taps = node.taps[node.reads.index(read)]
-        return kept_for(self._plan.timing(read), taps, self._plan.timing(node.outputs[0]), self._plan.period)
+        return kept_for(self._earliest(read), taps, self._earliest(node.outputs[0]), self._plan.period)
+
+    def _earliest(self, value: str) -> Timing:
+        timing = self._plan.timing(value)
+        return replace(timing, clock=timing.hi)
 
     def _part(self, node: PlanNode, what: str, elements: int, value: str) -> KeptPart:
         return KeptPart(node.path, what, elements, elements * _size(self._plan, value))
