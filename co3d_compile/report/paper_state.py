@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil, prod
 
-from co3d_compile.clock.timing import Timing
 from co3d_compile.ops.flow import Way
-from co3d_compile.passes.histories import kept_for
 from co3d_compile.plan.plan import Plan, PlanNode
 from co3d_compile.report.paper_flops import Kind, kind_of
 
@@ -100,12 +98,11 @@ class _Kept:
         return maker if maker.way in (Way.ALONE, Way.WINDOW) and maker.reading.produces is None else None
 
     def _history(self, node: PlanNode, read: str) -> int:
+        """The most elements, over a period, from the first that is still to be read to the newest."""
         taps = node.taps[node.reads.index(read)]
-        return kept_for(self._earliest(read), taps, self._earliest(node.outputs[0]), self._plan.period)
-
-    def _earliest(self, value: str) -> Timing:
-        timing = self._plan.timing(value)
-        return replace(timing, clock=timing.hi)
+        made, taken = (self._plan.timing(value).hi.unbounded for value in (read, node.outputs[0]))
+        ticks = range(self._plan.period)
+        return max(made.count_through(tick) - taps.first(taken.count_through(tick)) for tick in ticks) + taps.reach
 
     def _part(self, node: PlanNode, what: str, elements: int, value: str) -> KeptPart:
         return KeptPart(node.path, what, elements, elements * _size(self._plan, value))
