@@ -12,7 +12,6 @@ from co3d_compile.cli.printing import JSON, print_json, print_paper, print_repor
 from co3d_compile.cli.values import OPS, depth, rules
 from co3d_compile.network import Network
 
-
 CONVENTION = "paper: operations and state as Hedegaard and Iosifidis (ECCV 2022) count them, in place of the report"
 
 
