@@ -1,5 +1,7 @@
 # make demo   makes the environment, compiles an embedded model, streams a real video file through it
 # make test   makes the environment, runs all checks
+# make state  prints the state of ten networks beside the paper's accounting and what another library allocates
+# make endurance  streams 100,000 frames and prints the memory in use
 # make peers  compares streams with those of other people's tools (a part of make test where they can be installed)
 PYTHON ?= python3
 VENV := .venv
@@ -7,7 +9,7 @@ BIN := $(VENV)/bin
 N ?= 10000
 VIDEO ?=
 
-.PHONY: demo test format fuzz zoo peers bench networks clean
+.PHONY: demo test format fuzz zoo peers bench networks state endurance clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py $(if $(VIDEO),--video "$(VIDEO)")
@@ -37,6 +39,13 @@ bench: $(VENV)/.ready
 
 networks: $(VENV)/.ready
 	$(BIN)/python -m benchmarks.networks
+
+state: $(VENV)/.ready
+	$(BIN)/python -m benchmarks.state
+
+endurance: $(VENV)/.ready
+	$(BIN)/python -m benchmarks.endurance --network wide --frames 100000
+	$(BIN)/python -m benchmarks.endurance --network x3d_xs --frames 2000
 
 # torch is pinned before anything else asks for it: a looser requirement would bring gigabytes of CUDA.
 $(VENV)/.ready: pyproject.toml requirements-models.txt requirements-peers.txt

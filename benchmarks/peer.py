@@ -12,8 +12,22 @@ import torch
 from torch import Tensor, nn
 
 
-def peer_network(model: nn.Module) -> Any:
-    """The streaming network of a pytorchvideo model with ``blocks``: ``forward_step(frame)`` gives a prediction."""
+def peer_network(model: nn.Module, pooled: int = 0) -> Any:
+    """The streaming network of a residual network: ``forward_step(frame)`` gives a prediction.
+
+    Args:
+        model: of pytorchvideo, with ``blocks``, or of torchvision, with ``layer1`` to ``layer4`` or ``features``.
+        pooled: elements along time that torchvision's head takes together at last; pytorchvideo's tells it.
+    """
+    import continual as co
+
+    if hasattr(model, "blocks"):
+        return co.Sequential(*_layers_of_blocks(model)).eval()
+    layers = _layers_of_features(model, pooled) if hasattr(model, "features") else _layers_of_stages(model, pooled)
+    return co.Sequential(*layers).eval()
+
+
+def _layers_of_blocks(model: Any) -> list[nn.Module]:
     import continual as co
 
     *trunk, head = model.blocks
@@ -25,8 +39,28 @@ def peer_network(model: nn.Module) -> Any:
     layers.append(co.AvgPool3d(tuple(average.kernel_size), stride=1))
     after = [pool.post_conv, pool.post_act] if hasattr(pool, "pre_conv") else []
     layers += [part for module in after if module is not None for part in _converted(module)]
-    layers.append(co.Lambda(lambda x: head.proj(x.flatten(1)), takes_time=False))
-    return co.Sequential(*layers).eval()
+    return [*layers, co.Lambda(lambda x: head.proj(x.flatten(1)), takes_time=False)]
+
+
+def _layers_of_stages(model: Any, pooled: int) -> list[nn.Module]:
+    import continual as co
+
+    stages = (model.stem, model.layer1, model.layer2, model.layer3, model.layer4)
+    layers = [layer for stage in stages for layer in _converted(stage)]
+    average = co.AdaptiveAvgPool3d((1, 1, 1), kernel_size=pooled)
+    return [*layers, average, co.Lambda(lambda x: model.fc(x.flatten(1)), takes_time=False)]
+
+
+def _layers_of_features(model: Any, pooled: int) -> list[nn.Module]:
+    import continual as co
+
+    local = co.AvgPool3d(tuple(model.avgpool.kernel_size), stride=1)
+    average = co.AdaptiveAvgPool3d((1, 1, 1), kernel_size=pooled)
+    return [*_converted(model.features), local, *_converted(model.classifier), average, co.Lambda(_flat)]
+
+
+def _flat(x: Tensor) -> Tensor:
+    return x.flatten(1)
 
 
 def _converted(module: nn.Module) -> list[nn.Module]:
@@ -34,34 +68,38 @@ def _converted(module: nn.Module) -> list[nn.Module]:
     import continual as co
 
     if isinstance(module, nn.Conv3d):
+        return [co.Conv3d.build_from(module)]
+    if isinstance(module, nn.MaxPool3d) and _along_time(module.kernel_size) > 1:
         return [co.continual(module)]
     if isinstance(module, (nn.BatchNorm3d, nn.MaxPool3d)):
         return [co.forward_stepping(module)]
+    if hasattr(module, "branch3"):
+        branches = [co.Sequential(*_converted(branch)) for branch in module.children()]
+        return [co.BroadcastReduce(*branches, reduce="concat", auto_delay=True)]
     if hasattr(module, "branch2"):
-        return _residual(module)
+        short = [part for part in (module.branch1_conv, module.branch1_norm) if part is not None]
+        return _residual([module.branch2], short, module.activation)
+    if hasattr(module, "downsample"):
+        short = [] if module.downsample is None else [module.downsample]
+        return _residual([module.conv1, module.conv2], short, module.relu)
     if module._get_name() == "SqueezeExcitation":
-        return [co.Lambda(_gated(module), takes_time=False)]
+        return [_gated(module)]
     children = list(module.children())
     if not children:
         return [] if isinstance(module, nn.Identity) else [co.Lambda(module, takes_time=False)]
     return [part for child in _in_order(module) for part in _converted(child)]
 
 
-def _residual(block: Any) -> list[nn.Module]:
+def _residual(main: list[Any], short: list[Any], activation: Any) -> list[nn.Module]:
     import continual as co
 
-    main = co.Sequential(*_converted(block.branch2))
-    if block.branch1_conv is None:
-        joined = co.Residual(main)
+    long = co.Sequential(*[part for module in main for part in _converted(module)])
+    if not short:
+        joined = co.Residual(long)
     else:
-        short = [
-            part
-            for module in (block.branch1_conv, block.branch1_norm)
-            if module is not None
-            for part in _converted(module)
-        ]
-        joined = co.BroadcastReduce(co.Sequential(*short), main, reduce="sum", auto_delay=True)
-    return [joined, *_converted(block.activation)]
+        converted = co.Sequential(*[part for module in short for part in _converted(module)])
+        joined = co.BroadcastReduce(converted, long, reduce="sum", auto_delay=True)
+    return [joined, *_converted(activation)]
 
 
 def _in_order(module: Any) -> list[nn.Module]:
@@ -81,12 +119,23 @@ def _in_order(module: Any) -> list[nn.Module]:
     return [child for name in names if (child := getattr(module, name, None)) is not None]
 
 
-def _gated(gate: nn.Module) -> Any:
-    def step(frame: Tensor) -> Tensor:
-        result: Tensor = gate(frame.unsqueeze(2)).squeeze(2)
-        return result
+def _gated(gate: Any) -> nn.Module:
+    """A gate of single frames, its pool one of the library's."""
+    import continual as co
 
-    return step
+    pooled = co.AdaptiveAvgPool3d((1, 1, 1), kernel_size=1)
+    scores = [part for module in gate.block for part in _converted(module)]
+    return co.BroadcastReduce(co.Delay(0), co.Sequential(pooled, *scores), reduce="mul")
+
+
+def _along_time(size: Any) -> int:
+    return int(size[0] if isinstance(size, tuple) else size)
+
+
+def allocated_numbers(network: Any) -> int:
+    """Numbers in all the buffers that a network has made for its state."""
+    buffers = (getattr(module, "state_buffer", None) for module in network.modules())
+    return sum(buffer.numel() for buffer in buffers if isinstance(buffer, Tensor))
 
 
 def warmed_up(network: Any, frame: Tensor) -> Any:

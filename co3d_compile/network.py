@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 from co3d_compile.artifact import write_artifact
 from co3d_compile.capture.step_rules import StepRules
+from co3d_compile.errors import InputError
 from co3d_compile.ops.table import BUILT_IN, OperationTable
 from co3d_compile.passes.own import ProgramPass
 from co3d_compile.plan.plan import Plan
 from co3d_compile.report.build import build_report
 from co3d_compile.report.data import Deviation, Report
+from co3d_compile.report.paper import PaperAccounting, paper_accounting
 from co3d_compile.runtime.module import StreamingModule
 from co3d_compile.runtime.weights import Weights
 from co3d_compile.verification.deviation import measure_deviation
@@ -44,6 +47,19 @@ class Network(StreamingModule):
             return report
         measured = zip(report.outputs, self._deviations, strict=True)
         return replace(report, outputs=tuple(replace(output, deviation=one) for output, one in measured))
+
+    def accounting(self, convention: Literal["paper"] = "paper") -> PaperAccounting:
+        """Operations and state as others count them, for comparison with what they print; ``report`` has our numbers.
+
+        Args:
+            convention: ``paper``: that of Hedegaard and Iosifidis, ECCV 2022 (docs/state.md).
+
+        Raises:
+            InputError: no such convention.
+        """
+        if convention != "paper":
+            raise InputError(f"convention is {convention!r}\n  try: 'paper', or report for the compiler's own numbers")
+        return paper_accounting(self.plan)
 
     def deviation(self, model: Original, *, seed: int = 0) -> tuple[Deviation, ...]:
         """Measure, per output, how far the stream is from the original on a random clip; the report shows it then.

@@ -282,6 +282,28 @@ def test_wrong_usage_of_inspect(argv: list[str], text: str, capsys: pytest.Captu
     assert text in capsys.readouterr().err
 
 
+def test_inspect_by_the_papers_convention(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = co3d_compile.compile(trunk(), CLIP)
+    network.save(tmp_path / "cont.pt")
+    paper = network.accounting("paper")
+
+    code = inspect_command.main([str(tmp_path / "cont.pt"), "--convention", "paper"])
+    text = capsys.readouterr().out
+    inspect_command.main([str(tmp_path / "cont.pt"), "--convention", "paper", "--json"])
+    found = json.loads(capsys.readouterr().out)
+
+    assert code == 0
+    assert f"{paper.clip_flops:,}" in text
+    assert found == json.loads(json.dumps(paper.to_dict()))
+
+
+def test_the_papers_convention_is_for_one_network(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        inspect_command.main(["a.pt", "b.pt", "--convention", "paper"])
+
+    assert "--convention paper: for one network, without --depth" in capsys.readouterr().err
+
+
 def test_inspect_of_what_is_not_compiled(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert inspect_command.main([str(weights)]) == 1
     assert capsys.readouterr().err.startswith(f"error: {weights}: not a compiled file: ")

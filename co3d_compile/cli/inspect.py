@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from co3d_compile.api import load
 from co3d_compile.cli.comparison import print_comparison
 from co3d_compile.cli.exit_codes import Exit, exit_code_of
-from co3d_compile.cli.printing import JSON, print_json, print_report, progress
+from co3d_compile.cli.printing import JSON, print_json, print_paper, print_report, progress
 from co3d_compile.cli.values import OPS, depth, rules
 from co3d_compile.network import Network
+
+CONVENTION = "paper: operations and state as Hedegaard and Iosifidis (ECCV 2022) count them, in place of the report"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,6 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if len(options.network) > 2:
         parser.error("one network, or two to compare")
+    if options.convention == "paper" and (options.depth is not None or len(options.network) > 1):
+        parser.error("--convention paper: for one network, without --depth")
     if options.depth is not None and (options.json or len(options.network) > 1):
         parser.error("--depth: for the tables of one network; JSON has every depth")
     return exit_code_of(lambda: _inspect(options))
@@ -33,12 +37,16 @@ def _parser() -> argparse.ArgumentParser:
     add("network", nargs="+", metavar="FILE", help="a file that co3d-compile wrote; two are compared")
     add("--depth", type=depth, metavar="N", help="modules down to N names in place of layers, with sums")
     add("--ops", action="append", metavar="PACKAGE.MODULE:RULE", help=OPS)
+    add("--convention", choices=("own", "paper"), default="own", help=CONVENTION)
     add("--json", action="store_true", help=JSON)
     return parser
 
 
 def _inspect(options: argparse.Namespace) -> Exit:
-    reports = [_read(path, options).report for path in options.network]
+    networks = [_read(path, options) for path in options.network]
+    if options.convention == "paper":
+        return _inspect_as_the_paper(networks[0], json=options.json)
+    reports = [network.report for network in networks]
     match reports:
         case [first, second]:
             print_comparison((first, second), tuple(options.network), json=options.json)
@@ -46,6 +54,15 @@ def _inspect(options: argparse.Namespace) -> Exit:
             print_json(report.to_dict())
         case [report]:
             print_report(report, options.depth)
+    return Exit.DONE
+
+
+def _inspect_as_the_paper(network: Network, *, json: bool) -> Exit:
+    paper = network.accounting("paper")
+    if json:
+        print_json(paper.to_dict())
+    else:
+        print_paper(paper)
     return Exit.DONE
 
 

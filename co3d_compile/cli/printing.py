@@ -12,6 +12,8 @@ from typing import Any
 from rich.console import Console
 
 from co3d_compile.report.data import Report
+from co3d_compile.report.paper import PaperAccounting
+from co3d_compile.report.paper_text import render_paper
 from co3d_compile.report.text import render_report
 
 JSON = "JSON in place of tables (docs/report.md)"
@@ -20,6 +22,11 @@ JSON = "JSON in place of tables (docs/report.md)"
 def print_report(report: Report, depth: int | None = None) -> None:
     """As tables, for a person; with a depth, modules in place of layers."""
     Console(file=sys.stdout).print(render_report(report, depth))
+
+
+def print_paper(paper: PaperAccounting) -> None:
+    """The paper's accounting, for a person."""
+    Console(file=sys.stdout).print(render_paper(paper))
 
 
 def print_json(data: Mapping[str, Any]) -> None:
