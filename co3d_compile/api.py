@@ -42,6 +42,7 @@ def compile(
     start: Start = "zeros",
     policy: Mapping[str, GatePolicy] | None = None,
     prefer: Prefer = "memory",
+    recompute: bool = False,
     strict: bool = False,
     time_axis: int | Sequence[int] | None = None,
     ops: Sequence[Operation] = (),
@@ -65,6 +66,8 @@ def compile(
             in the clip at one step instead (docs/policies.md).
         prefer: ``memory``: the smallest state there is, at unchanged delay; ``speed``: partial sums are kept in place
             of inputs only where they move fewer bytes (docs/state.md).
+        recompute: elements may be made again from smaller ones, where they are read, in place of being kept: less state
+            for more multiply-accumulates.
         strict: refuse every approximation.
         time_axis: the axis of time, for each input or for all. None: 5-D inputs are ``(N, C, T, H, W)``, or where that
             cannot be streamed ``(N, T, ...)``; for others the one axis at which the network streams.
@@ -89,7 +92,7 @@ def compile(
         raise InputError(f"rate is {rate!r}\n  try: one of {', '.join(RATES)}")
     if window is not None and window < 1:
         raise InputError(f"window is {window}\n  try: a number of elements from 1 up")
-    aims = Aims(prefer)
+    aims = Aims(prefer, recompute)
     dtype, device = _dtype_and_device(model)
     program = rewrite(capture(model, read_clip(clip, dtype, device), table_with(ops), recurrences), passes)
     plan_of = partial(compile_program, window=window, policy=policy, start=start, dense=rate == "dense", aims=aims)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ from co3d_compile.testing.alive import make_alive, wandering_video
 from co3d_compile.testing.law import check_law
 from tests.layers import RandomNetwork
 from tests.networks import networks
-from tests.test_random_networks import drawn, runs
+from tests.test_random_networks import drawn, has_one_delay, runs
 
 MOST_CHOICES = 4000
 """Networks with more choices are not searched by brute force."""
@@ -42,6 +43,21 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.second(self.first(x).relu()) + self.shortcut(x)
+
+
+class Expanding(nn.Module):
+    """What a 1x1x1 convolution expands is read far back by one convolution, and nearer by another."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.expand = nn.Conv3d(3, 12, 1)
+        self.norm = nn.BatchNorm3d(12)
+        self.near = nn.Conv3d(12, 12, 3, stride=(stride, 1, 1), padding=1, groups=12)
+        self.far = nn.Conv3d(12, 12, (5, 1, 1), (stride, 1, 1), (4, 0, 0), (2, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = self.norm(self.expand(x)).relu()
+        return self.near(wide) + self.far(wide)
 
 
 def form_of(net: Network, path: str) -> str:
@@ -153,14 +169,62 @@ def test_the_shortcut_waits_where_it_is_narrower() -> None:
     assert waits[before] > 0
 
 
-@pytest.mark.parametrize("prefer", ["memory", "speed"])
+@pytest.mark.parametrize("aims", [{}, {"prefer": "speed"}, {"recompute": True}], ids=str)
 @pytest.mark.parametrize("channels", [(4, 4, 2), (1, 16, 1), (16, 2, 1)])
-def test_the_law_holds_under_every_choice(prefer: str, channels: tuple[int, int, int]) -> None:
+def test_the_law_holds_under_every_choice(aims: dict[str, Any], channels: tuple[int, int, int]) -> None:
     torch.manual_seed(0)
     width, wider, spatial = channels
     clip = (1, width, 12, 8, 8)
 
-    check_law(Block(width, wider, spatial), clip, lengths=(12, 17, 5), prefer=prefer)
+    check_law(Block(width, wider, spatial), clip, lengths=(12, 17, 5), **aims)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_what_an_expansion_makes_is_made_again_in_place_of_being_kept(stride: int) -> None:
+    """The longest reader wants 9 elements of 3 channels in place of 9 of 12, and 5 of them made at each tick."""
+    torch.manual_seed(0)
+    net = check_law(Expanding(stride), (1, 3, 16, 6, 6), lengths=(16, 23, 9), recompute=True)
+    totals = net.report.totals
+    expansion = 12 * 3 * 6 * 6
+    read = {0, 2, 4, 6, 8} | {3, 4, 5}  # taps of the dilated and of the plain convolution, around the same middle
+    layers = {layer.path: layer for layer in net.report.layers}
+
+    assert totals.state_elements == 8 * 3 * 6 * 6
+    assert totals.state_bytes < totals.smallest_state_bytes <= 8 * 12 * 6 * 6 * 4
+    assert layers["expand"].macs_per_frame == expansion * len(read) / stride
+    assert totals.recomputed_macs == pytest.approx(expansion * len(read) / stride - expansion)
+    assert (layers["expand"].again, layers["expand"].history) == (8, 0)
+
+
+def test_nothing_is_made_again_unless_it_is_asked_for() -> None:
+    totals = co3d_compile.compile(Expanding(1), (1, 3, 16, 6, 6)).report.totals
+
+    assert totals.recomputed_macs == 0
+    assert totals.state_bytes == totals.smallest_state_bytes
+
+
+@pytest.mark.slow
+@drawn(30)
+@given(networks())
+def test_random_networks_that_make_elements_again_obey_the_law(network: RandomNetwork) -> None:
+    torch.manual_seed(0)
+    model = network.trunk()
+    clip = wandering_video(network.clip)
+    longer = wandering_video((*network.clip[:2], network.frames + 6, *network.clip[3:]))
+    assume(runs(model, clip) and runs(model, longer))
+    try:
+        net = check_law(
+            model,
+            network.clip,
+            lengths=(network.frames, network.frames + 6),
+            least_delay=has_one_delay(network),
+            recompute=True,
+        )
+    except UnsupportedError:
+        assume(False)
+    totals = net.report.totals
+
+    assert totals.state_bytes <= totals.smallest_state_bytes <= totals.earliest_state_bytes
 
 
 @pytest.mark.slow

@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--rate", choices=RATES, default="native", help="answers as the strided network gives them, or at every frame")
     add("--start", choices=STARTS, default="zeros", help="what stands before the first frame (default: zeros)")
     add("--prefer", choices=PREFERENCES, default="memory", help="what state is chosen for (default: memory)")
+    add("--recompute", action="store_true", help="make elements again where that keeps less, for more MACs")
     add(
         "--policy",
         type=policy,
@@ -117,6 +118,7 @@ def _network(loaded: LoadedModel, clip: ClipArgument, ops: Sequence[Operation], 
         start=options.start,
         policy=dict(options.policy or ()),
         prefer=options.prefer,
+        recompute=options.recompute,
         strict=options.strict,
         time_axis=axes[0] if axes and len(axes) == 1 else axes,
         ops=ops,

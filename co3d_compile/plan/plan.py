@@ -50,6 +50,7 @@ class Value:
         timing: None for what is computed from weights alone.
         keep: elements that its history holds between ticks; 0: none is read later than it is made.
         sums: elements under way that are held between ticks as partial sums, where its node is in transposed form.
+        again: elements that are made again where they are read, in place of being kept.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Value:
     timing: Timing | None
     keep: int = 0
     sums: int = 0
+    again: int = 0
 
     @property
     def has_time(self) -> bool:
@@ -80,6 +82,7 @@ class PlanNode:
         resizable: a window whose width ``compile(window=)`` sets.
         accumulates: its taps add up, so that it may take the transposed form.
         held: ticks that it fires later than it could, so that less is kept.
+        recomputes: it fires whenever its elements are read, the older ones again; none of them is kept.
     """
 
     name: str
@@ -96,6 +99,7 @@ class PlanNode:
     accumulates: bool = False
     form: Form = Form.DIRECT
     held: int = 0
+    recomputes: bool = False
 
     @property
     def reading(self) -> Taps:
@@ -116,7 +120,8 @@ class Firing:
         node: index into ``Plan.nodes``.
         element: the first element that it makes, at tick ``phase``; ``Plan.rate`` of the output is added each period.
         count: how many it makes at once.
-        backs: per read value, per tap: how many elements behind the newest one it stands.
+        backs: per read value, per tap: how many elements behind the newest one it stands; of elements that are made
+            again, how many behind the newest of those that the tick makes.
     """
 
     node: int

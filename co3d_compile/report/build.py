@@ -79,6 +79,8 @@ def _totals(plan: Plan, weights: tuple[Tensor, ...], formulas: Formulas) -> Tota
         clip_macs=clip_macs,
         macs_per_frame=sum(by_phase) / plan.period,
         macs_by_phase=by_phase,
+        recomputed_macs=(sum(by_phase) - sum(node.macs * plan.rate(node.outputs[0]) for node in plan.nodes))
+        / plan.period,
         saving=clip_macs * plan.period / sum(by_phase) if any(by_phase) else 1.0,
         share_streamed=1.0 - _share(_windowed_macs(plan), clip_macs),
         state_elements=sum((value.keep + value.sums) * _size(value) for value in plan.values.values()),
@@ -91,6 +93,15 @@ def _totals(plan: Plan, weights: tuple[Tensor, ...], formulas: Formulas) -> Tota
         gates=sum(node.way in (Way.GATE, Way.MIXING) for node in plan.nodes),
         formulas=formulas.of_totals(),
     )
+
+
+def _macs(plan: Plan) -> dict[str, int]:
+    """Per node, in a period."""
+    found = dict.fromkeys((node.name for node in plan.nodes), 0)
+    for run in (run for phase in plan.schedule for run in phase):
+        node = plan.nodes[run.node]
+        found[node.name] += run.macs(node)
+    return found
 
 
 def _windowed_macs(plan: Plan) -> int:
@@ -106,10 +117,11 @@ class _Whole:
     totals: Totals
     readers: Mapping[str, PlanNode]
     laws: Mapping[str, Law]
+    macs: Mapping[str, int]
 
 
 def _layers(plan: Plan, totals: Totals) -> tuple[LayerReport, ...]:
-    whole = _Whole(plan, totals, neediest_readers(plan), laws(plan))
+    whole = _Whole(plan, totals, neediest_readers(plan), laws(plan), _macs(plan))
     inputs = (_input_layer(whole, given) for given in plan.inputs)
     return (*inputs, *(_layer(whole, node) for node in plan.nodes))
 
@@ -128,10 +140,11 @@ def _layer(whole: _Whole, node: PlanNode) -> LayerReport:
         operation=operation_of(node),
         kernel=node.reading.count,
         padding=_padding(plan, node),
-        macs_per_frame=node.macs * plan.rate(node.outputs[0]) / plan.period,
+        macs_per_frame=whole.macs[node.name] / plan.period,
         clip_macs=node.clip_macs,
         form=node.form.value,
         held=node.held,
+        again=max(plan.values[name].again for name in node.outputs),
     )
 
 
@@ -148,6 +161,7 @@ def _row(
     clip_macs: int = 0,
     form: str = Form.DIRECT.value,
     held: int = 0,
+    again: int = 0,
 ) -> LayerReport:
     plan, totals = whole.plan, whole.totals
     timing = plan.timing(made[0])
@@ -175,6 +189,7 @@ def _row(
         history=deepest.keep,
         needed_by=whole.readers[deepest.name].name if deepest.keep else "",
         sums=max(value.sums for value in values),
+        again=again,
         state_bytes=state_bytes,
         state_share=_share(state_bytes, totals.state_bytes),
     )

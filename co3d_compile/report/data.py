@@ -136,6 +136,7 @@ class LayerReport:
         history: elements of what it makes that are kept between ticks, for whoever reads back.
         needed_by: the layer that reads furthest back; empty where nothing is kept.
         sums: elements under way that are kept as partial sums.
+        again: elements that are made again where they are read, in place of being kept.
         state_bytes: of that history and these sums.
         macs_share, state_share: of the totals, 0 to 1.
     """
@@ -160,6 +161,7 @@ class LayerReport:
     history: int
     needed_by: str
     sums: int
+    again: int
     state_bytes: int
     state_share: float
 
@@ -224,6 +226,7 @@ class Totals:
         clip_macs: multiply-accumulates of the original for the example clip.
         macs_per_frame: of the stream, mean over a period.
         macs_by_phase: of each tick of a period.
+        recomputed_macs: of ``macs_per_frame``, what makes elements again in place of keeping them.
         saving: ``clip_macs`` over ``macs_per_frame``.
         state_elements: numbers that are kept between ticks.
         prefer: what the state was chosen for: ``memory`` or ``speed``.
@@ -238,6 +241,7 @@ class Totals:
     clip_macs: int
     macs_per_frame: float
     macs_by_phase: tuple[int, ...]
+    recomputed_macs: float
     saving: float
     share_streamed: float
     state_elements: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from co3d_compile.ops.flow import Way
-from co3d_compile.passes.state.histories import kept_for
+from co3d_compile.passes.state.histories import kept_for, lasting_reads
 from co3d_compile.plan.plan import Plan, PlanNode
 from co3d_compile.report.data import Law
 
@@ -11,12 +11,10 @@ from co3d_compile.report.data import Law
 def neediest_readers(plan: Plan) -> dict[str, PlanNode]:
     """Per value with a history, the node for which the most elements of it are kept; the first among equals."""
     found: dict[str, tuple[int, PlanNode]] = {}
-    for node in plan.nodes:
-        reader = plan.timing(node.outputs[0])
-        for name, taps in zip(node.reads, node.taps, strict=True):
-            kept = kept_for(plan.timing(name), taps, reader, plan.period, node.form)
-            if kept > found.get(name, (0, node))[0]:
-                found[name] = kept, node
+    for name, taps, node in lasting_reads(plan.nodes):
+        kept = kept_for(plan.timing(name), taps, plan.timing(node.outputs[0]), plan.period, node.form)
+        if kept > found.get(name, (0, node))[0]:
+            found[name] = kept, node
     return {name: node for name, (_, node) in found.items()}
 
 

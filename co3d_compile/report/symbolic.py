@@ -10,7 +10,8 @@ import sympy
 
 from co3d_compile.clock.periodic import Periodic
 from co3d_compile.clock.timing import Timing
-from co3d_compile.passes.state.histories import kept_for
+from co3d_compile.ops.flow import Taps
+from co3d_compile.passes.state.histories import kept_for, lasting_reads
 from co3d_compile.plan.plan import Form, Plan, PlanNode, Value
 from co3d_compile.report.data import OutputFormulas, TotalFormulas
 
@@ -62,7 +63,8 @@ class Formulas:
     @cached_property
     def macs_per_frame(self) -> sympy.Expr:
         """Of all streams together, mean over a period."""
-        macs = sum(node.macs * self._plan.rate(node.outputs[0]) for node in self._plan.nodes)
+        runs = (run for phase in self._plan.schedule for run in phase)
+        macs = sum(run.macs(self._plan.nodes[run.node]) for run in runs)
         return BATCH * sympy.Rational(macs, self._plan.period)
 
     def of_output(self, value: str) -> OutputFormulas:
@@ -108,15 +110,14 @@ class Formulas:
         return after if times.least is None else sympy.Max(times.least, after)
 
     def _history(self, value: Value) -> sympy.Expr:
-        kept = sympy.Max(0, *(self._kept_for(value.name, node) for node in self._readers[value.name]))
+        kept = sympy.Max(0, *(self._kept_for(value.name, taps, node) for taps, node in self._readers[value.name]))
         size = prod(value.layout.running_shape(1, 1)) * value.dtype.itemsize
         return (kept + value.sums) * size * (1 if value.layout.batch_dim is None else BATCH)
 
-    def _kept_for(self, value: str, node: PlanNode) -> sympy.Expr:
+    def _kept_for(self, value: str, taps: Taps, node: PlanNode) -> sympy.Expr:
         """Elements kept for one reader: the most are needed right before it takes an element."""
         made = node.outputs[0]
         source, reader = self._plan.timing(value), self._plan.timing(made)
-        taps = node.taps[node.reads.index(value)]
         if made not in self._resized or node.form is Form.TRANSPOSED:
             return sympy.Integer(kept_for(source, taps, reader, self._plan.period, node.form))
         begun = self.delay(value) if value in self._resized else source.clock.unbounded(0)
@@ -129,9 +130,8 @@ class Formulas:
         return min(node.reading.count for node in self._plan.nodes if node.resizable)
 
     @cached_property
-    def _readers(self) -> Mapping[str, list[PlanNode]]:
-        readers: dict[str, list[PlanNode]] = {name: [] for name in self._plan.values}
-        for node in self._plan.nodes:
-            for name in node.reads:
-                readers[name].append(node)
+    def _readers(self) -> Mapping[str, list[tuple[Taps, PlanNode]]]:
+        readers: dict[str, list[tuple[Taps, PlanNode]]] = {name: [] for name in self._plan.values}
+        for name, taps, node in lasting_reads(self._plan.nodes):
+            readers[name].append((taps, node))
         return readers

@@ -98,6 +98,11 @@ def _totals(totals: Totals, start: str, rate: str) -> RenderableType:
     add_fact(table, "state", f"{totals.state_bytes:,} bytes", f"{totals.state_elements:,} numbers")
     add_fact(table, "", "", _formula(totals.formulas.state_bytes))
     add_fact(table, "  all direct", f"{totals.earliest_state_bytes:,} bytes", "everything as early as it can fire")
+    if totals.recomputed_macs:
+        kept = f"{totals.smallest_state_bytes:,} bytes"
+        add_fact(
+            table, "  without", kept, f"recomputation, which takes {totals.recomputed_macs:,.0f} of the MACs per frame"
+        )
     if totals.prefer == "speed":
         least = f"{totals.smallest_state_bytes:,} bytes"
         add_fact(table, "  for memory", least, "the least there is; speed was preferred")

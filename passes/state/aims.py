@@ -17,9 +17,11 @@ class Aims:
 
     Attributes:
         prefer: ``memory``: the least state; ``speed``: partial sums in place of inputs only where that moves less.
+        recompute: elements may be made again from smaller ones, where they are read, in place of being kept.
     """
 
     prefer: str = "memory"
+    recompute: bool = False
 
     def __post_init__(self) -> None:
         if self.prefer not in PREFERENCES:

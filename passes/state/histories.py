@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 
@@ -14,21 +14,38 @@ from co3d_compile.plan.plan import Form, Numbers, PlanNode, Value, feeding_clock
 
 
 def place_histories(values: Mapping[str, Value], nodes: Sequence[PlanNode], period: int) -> dict[str, Value]:
-    """Set ``keep`` and ``sums`` of every value.
+    """Set ``keep``, ``sums`` and ``again`` of every value.
 
-    Law: whatever any reader reads after a tick is among the last ``keep`` elements at the end of it, and ``keep`` is
-    the least such number. A residual that waits is nothing but a reader further back.
+    Law: whatever any reader reads after a tick is among the last ``keep`` elements at the end of it, or is made again
+    from what is; and ``keep`` is the least such number. A residual that waits is nothing but a reader further back.
     """
-    keeps = dict.fromkeys(values, 0)
-    sums = dict.fromkeys(values, 0)
+    depths = dict.fromkeys(values, 0)
+    for name, taps, node in lasting_reads(nodes):
+        made = timing_of(values[node.outputs[0]])
+        depths[name] = max(depths[name], kept_for(timing_of(values[name]), taps, made, period, node.form))
+    sums = {node.outputs[0]: node.reading.under_way for node in nodes if node.form is Form.TRANSPOSED}
+    again = {name for node in nodes if node.recomputes for name in node.outputs}
+    return {
+        name: replace(
+            value,
+            keep=0 if name in again else depths[name],
+            sums=sums.get(name, 0),
+            again=depths[name] if name in again else 0,
+        )
+        for name, value in values.items()
+    }
+
+
+def lasting_reads(nodes: Sequence[PlanNode]) -> Iterator[tuple[str, Taps, PlanNode]]:
+    """What decides how much of a value is kept: its readers, and those of all that is made again from it."""
+    makers = {name: node for node in nodes for name in node.outputs}
     for node in nodes:
-        made = values[node.outputs[0]]
-        if node.form is Form.TRANSPOSED:
-            sums[made.name] = node.reading.under_way
-        for name, taps in zip(node.reads, node.taps, strict=True):
-            kept = kept_for(timing_of(values[name]), taps, timing_of(made), period, node.form)
-            keeps[name] = max(keeps[name], kept)
-    return {name: replace(value, keep=keeps[name], sums=sums[name]) for name, value in values.items()}
+        for read, taps in zip(node.reads, node.taps, strict=True) if not node.recomputes else ():
+            name = read
+            yield name, taps, node
+            while name in makers and makers[name].recomputes:
+                (name,) = makers[name].reads
+                yield name, taps, node
 
 
 def held_numbers(values: Mapping[str, Value]) -> tuple[Numbers, ...]:

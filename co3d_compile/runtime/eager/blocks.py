@@ -74,7 +74,7 @@ class _Chunk:
     def run(self, node: PlanNode) -> None:
         runner = NodeRunner(self.plan, node, self.find, self.operations)
         values = [self.plan.values[name] for name in node.outputs]
-        due = self._due(values[0])
+        due = self._due_again(node) if values[0].again else self._due(values[0])
         if node.form is Form.TRANSPOSED:
             results: Sequence[Tensor | list[Tensor]] = self._accumulated(runner, due)
         elif not due:
@@ -112,6 +112,13 @@ class _Chunk:
         if self.state.frames is not None:
             last = min(last, self.plan.length(value.name, self.state.frames))
         return range(first, max(first, last))
+
+    def _due_again(self, node: PlanNode) -> range:
+        """With the elements from before these ticks that are made again, as far as what they are made from is there."""
+        value = self.plan.values[node.outputs[0]]
+        due, end = self._due(value), self._end(value.name)
+        stop = due.stop if end is None else min(due.stop, end)
+        return range(min(stop, max(0, due.start - value.again, self.stretches[node.reads[0]].begin)), stop)
 
     def _store(self, value: Value, made: Tensor | list[Tensor], due: range) -> None:
         kept = self.state.histories.get(value.name, ())

@@ -80,7 +80,7 @@ class EagerEngine:
             if isinstance(kernel, AccumulatingKernel):
                 self._feed_at_ends(place, kernel, elements, state)
             else:
-                for n in self._due(kernel.outputs[0], state.tick):
+                for n in self._run_for(node, kernel.outputs[0], elements, state.tick):
                     self._run_at_ends(node, kernel, n, elements, state)
             if watch is not None:
                 self._show(watch, kernel.outputs, elements, state.tick)
@@ -150,6 +150,14 @@ class EagerEngine:
 
     def _due(self, name: str, tick: int) -> range:
         return range(self._made(name, tick - 1), self._made(name, tick))
+
+    def _run_for(self, node: PlanNode, name: str, elements: Elements, tick: int) -> range:
+        """The elements that a node makes, with those that it makes again as far as what it makes them from is there."""
+        due, again = self._due(name, tick), self.plan.values[name].again
+        if not again:
+            return due
+        (source,) = node.reads
+        return range(max(due.start - again, self._made(source, tick) - len(elements.get(source, ()))), due.stop)
 
     def _made(self, name: str, tick: int) -> int:
         return self.plan.timing(name).clock.count_through(tick)

@@ -32,6 +32,11 @@ class Stretch:
     made_count: int
     seen: range | None = None
 
+    @property
+    def begin(self) -> int:
+        """Number of the first element that is there."""
+        return min(self.first, self.made_first)
+
     def element(self, n: int, layout_of: Value, batch: int) -> Element:
         """Element ``n``, or None where the original has none, or it is not seen."""
         if self.seen is not None and n not in self.seen:
