@@ -50,6 +50,7 @@ class Value:
         timing: None for what is computed from weights alone.
         keep: elements that its history holds between ticks; 0: none is read later than it is made.
         sums: elements under way that are held between ticks as partial sums, where its node is in transposed form.
+        state_dtype: what is held between ticks is rounded to it, where it is narrower; None: nothing is.
     """
 
     name: str
@@ -59,6 +60,17 @@ class Value:
     timing: Timing | None
     keep: int = 0
     sums: int = 0
+    state_dtype: torch.dtype | None = None
+
+    @property
+    def held_dtype(self) -> torch.dtype:
+        """Of what is held between ticks."""
+        return narrower(self.dtype, self.state_dtype)
+
+    @property
+    def is_rounded(self) -> bool:
+        """What is held between ticks has fewer digits than what was made."""
+        return self.held_dtype != self.dtype
 
     @property
     def has_time(self) -> bool:
@@ -227,14 +239,15 @@ class LastResort:
 
 @dataclass(frozen=True)
 class Numbers:
-    """So many numbers of a dtype."""
+    """So many numbers of a dtype, held in a narrower one if there is one (``Value.state_dtype``)."""
 
     dtype: torch.dtype
     count: int
+    state_dtype: torch.dtype | None = None
 
     @property
     def bytes(self) -> int:
-        return self.count * self.dtype.itemsize
+        return self.count * narrower(self.dtype, self.state_dtype).itemsize
 
 
 @dataclass(frozen=True)
@@ -335,6 +348,11 @@ def _first_whole(taps: Taps) -> int:
     """The first output whose taps are all elements."""
     n = taps.index.last.count_through(taps.step * (taps.count - 1) - 1)
     return n if taps.awaits is None else max(n, taps.index.first.count_through(-1))
+
+
+def narrower(own: torch.dtype, wished: torch.dtype | None) -> torch.dtype:
+    """The wished dtype where it takes fewer bytes."""
+    return own if wished is None or wished.itemsize >= own.itemsize else wished
 
 
 def timing_of(value: Value) -> Timing:

@@ -48,10 +48,12 @@ class Deviation:
 
     Attributes:
         largest, median: over the elements of the clip.
+        rounding: the largest, from the answers of the same network with its state in full; None: nothing is rounded.
     """
 
     largest: float
     median: float
+    rounding: float | None = None
 
 
 @dataclass(frozen=True)
@@ -226,6 +228,8 @@ class Totals:
         macs_by_phase: of each tick of a period.
         saving: ``clip_macs`` over ``macs_per_frame``.
         state_elements: numbers that are kept between ticks.
+        state_dtype: the narrower dtype that state is rounded to; None: every tensor's own.
+        full_state_bytes: what the same numbers would take if they were not rounded.
         prefer: what the state was chosen for: ``memory`` or ``speed``.
         earliest_state_bytes: if every window kept its inputs, and everything fired as early as it can.
         smallest_state_bytes: the least there is, at this delay.
@@ -242,6 +246,8 @@ class Totals:
     share_streamed: float
     state_elements: int
     state_bytes: int
+    state_dtype: str | None
+    full_state_bytes: int
     prefer: str
     earliest_state_bytes: int
     smallest_state_bytes: int

@@ -33,17 +33,18 @@ def place_histories(values: Mapping[str, Value], nodes: Sequence[PlanNode], peri
 
 def held_numbers(values: Mapping[str, Value]) -> tuple[Numbers, ...]:
     """What one stream holds between ticks, by dtype."""
-    counts: dict[torch.dtype, int] = {}
+    counts: dict[tuple[torch.dtype, torch.dtype | None], int] = {}
     for value in values.values():
         if value.keep + value.sums:
             count = (value.keep + value.sums) * prod(value.layout.running_shape(1, 1))
-            counts[value.dtype] = counts.get(value.dtype, 0) + count
-    return tuple(Numbers(dtype, count) for dtype, count in counts.items())
+            dtypes = value.dtype, value.state_dtype
+            counts[dtypes] = counts.get(dtypes, 0) + count
+    return tuple(Numbers(dtype, count, state_dtype) for (dtype, state_dtype), count in counts.items())
 
 
 def element_bytes(value: Value) -> int:
-    """Of one element of one stream."""
-    return prod(value.layout.running_shape(1, 1)) * value.dtype.itemsize
+    """Of one element of one stream, as it is held between ticks."""
+    return prod(value.layout.running_shape(1, 1)) * value.held_dtype.itemsize
 
 
 def kept_for(source: Timing, taps: Taps, reader: Timing, period: int, form: Form = Form.DIRECT) -> int:
