@@ -17,6 +17,7 @@ from co3d_compile.cli.values import OPS, clip_of, elements, policy, rules, see_w
 from co3d_compile.network import Network
 from co3d_compile.ops.operation import Operation
 from co3d_compile.passes.state.aims import PREFERENCES
+from co3d_compile.passes.state.narrowing import STATE_DTYPES
 from co3d_compile.passes.whole_clips.policies import POLICIES
 from co3d_compile.verification.result import Verification
 
@@ -58,6 +59,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--rate", choices=RATES, default="native", help="answers as the strided network gives them, or at every frame")
     add("--start", choices=STARTS, default="zeros", help="what stands before the first frame (default: zeros)")
     add("--prefer", choices=PREFERENCES, default="memory", help="what state is chosen for (default: memory)")
+    add(
+        "--state-dtype",
+        choices=tuple(STATE_DTYPES),
+        help="round what is held between ticks to it: half the bytes of float32, approximate (default: no rounding)",
+    )
     add(
         "--policy",
         type=policy,
@@ -117,6 +123,7 @@ def _network(loaded: LoadedModel, clip: ClipArgument, ops: Sequence[Operation], 
         start=options.start,
         policy=dict(options.policy or ()),
         prefer=options.prefer,
+        state_dtype=options.state_dtype,
         strict=options.strict,
         time_axis=axes[0] if axes and len(axes) == 1 else axes,
         ops=ops,
@@ -127,7 +134,7 @@ def _verification(network: Network, loaded: LoadedModel, options: argparse.Names
     if not options.verify:
         return None
     if not network.report.exact:
-        with progress("measuring what the policies change"):
+        with progress("measuring what is approximate"):
             network.deviation(loaded.model)
     with progress("comparing with the original, frame by frame"):
         return network.verify(loaded.model)

@@ -334,6 +334,13 @@ class Plan:
     def timing(self, value: str) -> Timing:
         return timing_of(self.values[value])
 
+    @cached_property
+    def rounded_state(self) -> Mapping[str, Value]:
+        """By name in a state, the values whose elements or partial sums are rounded there."""
+        rounded = [value for value in self.values.values() if value.is_rounded]
+        kept = {value.name: value for value in rounded if value.keep}
+        return kept | {sums_of(value.name): value for value in rounded if value.sums}
+
     def rate(self, value: str) -> int:
         """Elements per period."""
         clock = self.timing(value).clock

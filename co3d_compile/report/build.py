@@ -199,8 +199,7 @@ def _elements(timing: Timing) -> int:
 
 
 def _state_dtype(plan: Plan) -> str | None:
-    rounded = (value for value in plan.values.values() if value.is_rounded and value.keep + value.sums)
-    return next((dtype_name(value.held_dtype) for value in rounded), None)
+    return next((dtype_name(value.held_dtype) for value in plan.rounded_state.values()), None)
 
 
 def _state_numbers(value: Value) -> int:

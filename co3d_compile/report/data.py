@@ -130,7 +130,8 @@ class LayerReport:
         shift: frames of padding that its first element has seen, its own and that of all layers before it.
         padded_share: of the elements that the example clip gives, those that have seen padding, 0 to 1: there the
             stream differs from what the layer was trained on.
-        law: ``exact``; ``approximate``: made under a policy; ``affected``: depends on what is approximate.
+        law: ``exact``; ``approximate``: made under a policy; ``affected``: depends on what is approximate,
+            or on a state that is rounded.
         macs_per_frame: multiply-accumulates, mean over a period.
         clip_macs: the same for the example clip.
         form: ``direct`` or ``transposed``: whether elements that it reads are kept for it, or partial sums.

@@ -61,12 +61,12 @@ def _rounded_behind(plan: Plan) -> dict[str, dict[Approximation, None]]:
     behind: dict[str, dict[Approximation, None]] = {name: {} for name in plan.values}
     for node in plan.nodes:
         found = {reason: None for name in node.reads for reason in behind[name]}
-        found |= dict.fromkeys(_rounded_for(plan, node))
+        found |= dict.fromkeys(rounded_for(plan, node))
         behind |= dict.fromkeys(node.outputs, found)
     return behind
 
 
-def _rounded_for(plan: Plan, node: PlanNode) -> Iterator[Approximation]:
+def rounded_for(plan: Plan, node: PlanNode) -> Iterator[Approximation]:
     """What the node itself reads of a rounded state."""
     made = plan.values[node.outputs[0]]
     for name, taps in zip(node.reads, node.taps, strict=True):

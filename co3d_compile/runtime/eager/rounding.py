@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from co3d_compile.plan.plan import Plan, PlanNode, Value, sums_of
+from co3d_compile.plan.plan import Plan, PlanNode, Value
 from co3d_compile.runtime.eager.accumulation import AccumulatingKernel
 from co3d_compile.runtime.eager.kernels import Kernel, Taps
 from co3d_compile.runtime.eager.operands import Made
@@ -14,10 +14,7 @@ from co3d_compile.runtime.state import Element, cast
 
 def roundings(plan: Plan) -> dict[str, Callable[[Element], Element]]:
     """By name in a state, what becomes of an element or partial sum at the end of a tick."""
-    rounded = [value for value in plan.values.values() if value.is_rounded]
-    kept = {value.name: value for value in rounded if value.keep}
-    sums = {sums_of(value.name): value for value in rounded if value.sums}
-    return {name: partial(cast, dtype=value.held_dtype) for name, value in (kept | sums).items()}
+    return {name: partial(cast, dtype=value.held_dtype) for name, value in plan.rounded_state.items()}
 
 
 def restoring(plan: Plan, kernels: Mapping[int, Kernel | AccumulatingKernel]) -> dict[int, Kernel | AccumulatingKernel]:
