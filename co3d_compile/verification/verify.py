@@ -79,14 +79,12 @@ def verify(
     if frames < ticks:
         raise InputError(f"a video of {frames} frames is shorter than the window of {ticks}\n  try: more frames")
     if not plan.rounded_state:
-        return _verified_by_law(network, model, passes, frames, seed)
-    result = _verified_by_law(in_full(network), model, passes, frames, seed)
+        return _verified_by_law(network, model, own, frames, seed)
+    result = _verified_by_law(in_full(network), model, own, frames, seed)
     return replace(result, rounding=compare_rounded(network, frames, seed))
 
 
-def _verified_by_law(
-    network: StreamingModule, model: Original, passes: Sequence[ProgramPass], frames: int, seed: int
-) -> Verification:
+def _verified_by_law(network: StreamingModule, model: Original, own: Own, frames: int, seed: int) -> Verification:
     """Everything against the original; where float32 cannot tell a difference from rounding, in float64 too."""
     if not isinstance(model, nn.Module):
         with quiet():
