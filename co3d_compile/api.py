@@ -22,6 +22,7 @@ from co3d_compile.ops.table import table_with
 from co3d_compile.passes import compile_program, rewrite
 from co3d_compile.passes.own import ProgramPass
 from co3d_compile.passes.state.aims import Aims, Prefer
+from co3d_compile.passes.state.narrowing import approximations_of, read_state_dtype
 from co3d_compile.passes.time_axes import plan_as_read
 from co3d_compile.passes.whole_clips.policies import GatePolicy
 from co3d_compile.plan.plan import Plan
@@ -43,6 +44,7 @@ def compile(
     policy: Mapping[str, GatePolicy] | None = None,
     prefer: Prefer = "memory",
     recompute: bool = False,
+    state_dtype: torch.dtype | str | None = None,
     strict: bool = False,
     time_axis: int | Sequence[int] | None = None,
     ops: Sequence[Operation] = (),
@@ -68,6 +70,8 @@ def compile(
             of inputs only where they move fewer bytes (docs/state.md).
         recompute: elements may be made again from smaller ones, where they are read, in place of being kept: less state
             for more multiply-accumulates.
+        state_dtype: ``bfloat16`` or ``float16``: what is held between ticks is rounded to it, so that a state of
+            float32 takes half the bytes, and every output that depends on it is approximate (docs/state-dtype.md).
         strict: refuse every approximation.
         time_axis: the axis of time, for each input or for all. None: 5-D inputs are ``(N, C, T, H, W)``, or where that
             cannot be streamed ``(N, T, ...)``; for others the one axis at which the network streams.
@@ -92,7 +96,7 @@ def compile(
         raise InputError(f"rate is {rate!r}\n  try: one of {', '.join(RATES)}")
     if window is not None and window < 1:
         raise InputError(f"window is {window}\n  try: a number of elements from 1 up")
-    aims = Aims(prefer, recompute)
+    aims = Aims(prefer, recompute, read_state_dtype(state_dtype))
     dtype, device = _dtype_and_device(model)
     program = rewrite(capture(model, read_clip(clip, dtype, device), table_with(ops), recurrences), passes)
     plan_of = partial(compile_program, window=window, policy=policy, start=start, dense=rate == "dense", aims=aims)
@@ -127,7 +131,7 @@ def _dtype_and_device(model: nn.Module | ExportedProgram) -> tuple[torch.dtype, 
 
 
 def _require_exact(plan: Plan) -> None:
-    reasons = {f"{a.path}: {a.reason}" for output in plan.outputs for a in output.approximations}
+    reasons = {f"{one.path}: {one.reason}" for of_output in approximations_of(plan) for one in of_output}
     if reasons:
         listed = "\n  ".join(sorted(reasons))
         raise ApproximationError(

@@ -64,7 +64,10 @@ class Network(StreamingModule):
     def deviation(self, model: Original, *, seed: int = 0) -> tuple[Deviation, ...]:
         """Measure, per output, how far the stream is from the original on a random clip; the report shows it then.
 
-        Only policies make a difference: ``verify`` holds everything else to the original's numbers.
+        Policies make a difference, and a rounded state: ``verify`` holds everything else to the original's numbers.
+
+        Raises:
+            ApproximationError: the network's numbers are beyond the range of the state's dtype.
         """
         self._deviations = measure_deviation(self, model, seed=seed)
         return self._deviations
@@ -79,6 +82,9 @@ class Network(StreamingModule):
         recurrences: StepRules | None = None,
     ) -> Verification:
         """Compare with the original, element by element, on a random video from its first frame through its end.
+
+        A network whose state is rounded is compared with its state in full; then what the rounding changes is held
+        against what noise of its size changes (docs/state-dtype.md).
 
         Args:
             model: the original; it is not changed.

@@ -16,6 +16,7 @@ from co3d_compile.ops.table import OperationTable
 from co3d_compile.passes.loops.carrying import is_carried_on
 from co3d_compile.passes.scheduling import common_period, schedule_firings
 from co3d_compile.passes.state.aims import Aims
+from co3d_compile.passes.state.narrowing import with_state_dtype
 from co3d_compile.passes.state.retiming import Wiring, smallest_state
 from co3d_compile.plan.operators import bodies_in
 from co3d_compile.plan.plan import (
@@ -54,6 +55,7 @@ def lower(program: Program, *, start: str, dense: bool, aims: Aims) -> Plan:
     values = {value.name: value for node in program.graph.nodes for value in _values(node)}
     statics = tuple(_plan_node(node, program.operations) for node in program.calls if not facts_of(node).streams)
     nodes = tuple(_plan_node(node, program.operations) for node in program.calls if facts_of(node).streams)
+    values = with_state_dtype(values, nodes, program.dtype, aims.state_dtype)
     period = common_period(values)
     outputs = _outputs(program)
     wiring = Wiring(values, nodes, {output.value for output in outputs}, period)

@@ -17,6 +17,7 @@ from co3d_compile.cli.values import OPS, clip_of, elements, policy, rules, see_w
 from co3d_compile.network import Network
 from co3d_compile.ops.operation import Operation
 from co3d_compile.passes.state.aims import PREFERENCES
+from co3d_compile.passes.state.narrowing import STATE_DTYPES
 from co3d_compile.passes.whole_clips.policies import POLICIES
 from co3d_compile.verification.result import Verification
 
@@ -59,6 +60,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--start", choices=STARTS, default="zeros", help="what stands before the first frame (default: zeros)")
     add("--prefer", choices=PREFERENCES, default="memory", help="what state is chosen for (default: memory)")
     add("--recompute", action="store_true", help="make elements again where that keeps less, for more MACs")
+    add(
+        "--state-dtype",
+        choices=tuple(STATE_DTYPES),
+        help="round what is held between ticks to it: half the bytes of float32, approximate (default: no rounding)",
+    )
     add(
         "--policy",
         type=policy,
@@ -119,6 +125,7 @@ def _network(loaded: LoadedModel, clip: ClipArgument, ops: Sequence[Operation], 
         policy=dict(options.policy or ()),
         prefer=options.prefer,
         recompute=options.recompute,
+        state_dtype=options.state_dtype,
         strict=options.strict,
         time_axis=axes[0] if axes and len(axes) == 1 else axes,
         ops=ops,
@@ -129,7 +136,7 @@ def _verification(network: Network, loaded: LoadedModel, options: argparse.Names
     if not options.verify:
         return None
     if not network.report.exact:
-        with progress("measuring what the policies change"):
+        with progress("measuring what is approximate"):
             network.deviation(loaded.model)
     with progress("comparing with the original, frame by frame"):
         return network.verify(loaded.model)

@@ -180,7 +180,9 @@ def _is_written_as(given: Json, member: Any) -> bool:
         case list() | tuple():
             return _is_container(member, tuple)
         case str():
-            return member is str or (member is float and given in NON_FINITE) or given in _names_of(member)
+            return (
+                member in (str, torch.dtype) or (member is float and given in NON_FINITE) or given in _names_of(member)
+            )
         case int() | float():
             return member is type(given) or member is float
         case _:

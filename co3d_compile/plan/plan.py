@@ -51,6 +51,7 @@ class Value:
         keep: elements that its history holds between ticks; 0: none is read later than it is made.
         sums: elements under way that are held between ticks as partial sums, where its node is in transposed form.
         again: elements that are made again where they are read, in place of being kept.
+        state_dtype: what is held between ticks is rounded to it, where it is narrower; None: nothing is.
     """
 
     name: str
@@ -61,6 +62,17 @@ class Value:
     keep: int = 0
     sums: int = 0
     again: int = 0
+    state_dtype: torch.dtype | None = None
+
+    @property
+    def held_dtype(self) -> torch.dtype:
+        """Of what is held between ticks."""
+        return narrower(self.dtype, self.state_dtype)
+
+    @property
+    def is_rounded(self) -> bool:
+        """What is held between ticks has fewer digits than what was made."""
+        return self.held_dtype != self.dtype
 
     @property
     def has_time(self) -> bool:
@@ -232,14 +244,15 @@ class LastResort:
 
 @dataclass(frozen=True)
 class Numbers:
-    """So many numbers of a dtype."""
+    """So many numbers of a dtype, held in a narrower one if there is one (``Value.state_dtype``)."""
 
     dtype: torch.dtype
     count: int
+    state_dtype: torch.dtype | None = None
 
     @property
     def bytes(self) -> int:
-        return self.count * self.dtype.itemsize
+        return self.count * narrower(self.dtype, self.state_dtype).itemsize
 
 
 @dataclass(frozen=True)
@@ -294,6 +307,11 @@ class Plan:
     last_resorts: tuple[LastResort, ...] = ()
 
     @cached_property
+    def makers(self) -> Mapping[str, PlanNode]:
+        """By value, the node that makes it."""
+        return {name: node for node in self.nodes for name in node.outputs}
+
+    @cached_property
     def node_timings(self) -> tuple[Timing, ...]:
         """Per node the timing of what it makes."""
         return tuple(self.timing(node.outputs[0]) for node in self.nodes)
@@ -326,6 +344,13 @@ class Plan:
     def timing(self, value: str) -> Timing:
         return timing_of(self.values[value])
 
+    @cached_property
+    def rounded_state(self) -> Mapping[str, Value]:
+        """By name in a state, the values whose elements or partial sums are rounded there."""
+        rounded = [value for value in self.values.values() if value.is_rounded]
+        kept = {value.name: value for value in rounded if value.keep}
+        return kept | {sums_of(value.name): value for value in rounded if value.sums}
+
     def rate(self, value: str) -> int:
         """Elements per period."""
         clock = self.timing(value).clock
@@ -340,6 +365,11 @@ def _first_whole(taps: Taps) -> int:
     """The first output whose taps are all elements."""
     n = taps.index.last.count_through(taps.step * (taps.count - 1) - 1)
     return n if taps.awaits is None else max(n, taps.index.first.count_through(-1))
+
+
+def narrower(own: torch.dtype, wished: torch.dtype | None) -> torch.dtype:
+    """The wished dtype where it takes fewer bytes."""
+    return own if wished is None or wished.itemsize >= own.itemsize else wished
 
 
 def timing_of(value: Value) -> Timing:

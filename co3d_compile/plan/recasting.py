@@ -1,4 +1,4 @@
-"""The same plan in another floating dtype, for a network that is moved to it."""
+"""The same plan in another floating dtype, for a network that is moved to it, and with its state in full."""
 
 from __future__ import annotations
 
@@ -28,6 +28,19 @@ def recast(plan: Plan, old: torch.dtype, new: torch.dtype) -> Plan:
             plan.state,
             earliest=_recast_numbers(plan.state.earliest, old, new),
             smallest=_recast_numbers(plan.state.smallest, old, new),
+        ),
+    )
+
+
+def with_full_state(plan: Plan) -> Plan:
+    """The same plan with everything held between ticks as it was made."""
+    return replace(
+        plan,
+        values={name: replace(value, state_dtype=None) for name, value in plan.values.items()},
+        state=replace(
+            plan.state,
+            earliest=tuple(replace(one, state_dtype=None) for one in plan.state.earliest),
+            smallest=tuple(replace(one, state_dtype=None) for one in plan.state.smallest),
         ),
     )
 

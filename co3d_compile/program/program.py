@@ -65,6 +65,12 @@ class Program:
         return (node for node in self.graph.nodes if node.op == "call_function" and not is_getitem(node))
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Of the first floating weight: the dtype that the model computes in."""
+        tensors = (*self.state.values(), *self.tensors.values())
+        return next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
+
+    @property
     def output_nodes(self) -> list[fx.Node]:
         return list(output_node(self.graph).args[0])  # type: ignore[arg-type]
 

@@ -9,8 +9,10 @@ from math import prod
 from torch import Tensor
 
 from co3d_compile.clock.timing import Timing
+from co3d_compile.ops.arguments import dtype_name
 from co3d_compile.ops.flow import Way
-from co3d_compile.plan.plan import Form, LastResort, Plan, PlanInput, PlanNode, PlanOutput, Value
+from co3d_compile.passes.state.narrowing import approximations_of
+from co3d_compile.plan.plan import Approximation, Form, LastResort, Plan, PlanInput, PlanNode, PlanOutput, Value
 from co3d_compile.report.data import InputReport, LastResortReport, Law, LayerReport, OutputReport, Report, Totals
 from co3d_compile.report.delays import Delays, operation_of
 from co3d_compile.report.modules import roll_up
@@ -33,8 +35,8 @@ def build_report(plan: Plan, weights: Iterable[Tensor] = ()) -> Report:
         rate="dense" if plan.dense else "native",
         inputs=tuple(_input(given) for given in plan.inputs),
         outputs=tuple(
-            _output(plan, out, name, formulas, delays)
-            for out, name in zip(plan.outputs, plan.output_names, strict=True)
+            _output(plan, out, name, reasons, formulas, delays)
+            for out, name, reasons in zip(plan.outputs, plan.output_names, approximations_of(plan), strict=True)
         ),
         totals=totals,
         layers=layers,
@@ -49,16 +51,18 @@ def _last_resort(plan: Plan, part: LastResort) -> LastResortReport:
 
 
 def _input(given: PlanInput) -> InputReport:
-    return InputReport(given.value, given.shape, str(given.dtype).removeprefix("torch."), given.rate, given.time_axis)
+    return InputReport(given.value, given.shape, dtype_name(given.dtype), given.rate, given.time_axis)
 
 
-def _output(plan: Plan, output: PlanOutput, name: str, formulas: Formulas, delays: Delays) -> OutputReport:
+def _output(
+    plan: Plan, output: PlanOutput, name: str, reasons: tuple[Approximation, ...], formulas: Formulas, delays: Delays
+) -> OutputReport:
     value, timing = plan.values[output.value], plan.timing(output.value)
     return OutputReport(
         name=name,
         path=value.path,
         shape=value.layout.shape,
-        approximations=output.approximations,
+        approximations=reasons,
         stride=timing.stride,
         elements=_elements(timing),
         delay=timing.delay,
@@ -83,8 +87,10 @@ def _totals(plan: Plan, weights: tuple[Tensor, ...], formulas: Formulas) -> Tota
         / plan.period,
         saving=clip_macs * plan.period / sum(by_phase) if any(by_phase) else 1.0,
         share_streamed=1.0 - _share(_windowed_macs(plan), clip_macs),
-        state_elements=sum((value.keep + value.sums) * _size(value) for value in plan.values.values()),
+        state_elements=sum(_state_numbers(value) for value in plan.values.values()),
         state_bytes=sum(_state_bytes(value) for value in plan.values.values()),
+        state_dtype=_state_dtype(plan),
+        full_state_bytes=sum(_state_numbers(value) * value.dtype.itemsize for value in plan.values.values()),
         prefer=plan.state.prefer,
         earliest_state_bytes=sum(numbers.bytes for numbers in plan.state.earliest),
         smallest_state_bytes=sum(numbers.bytes for numbers in plan.state.smallest),
@@ -207,13 +213,17 @@ def _elements(timing: Timing) -> int:
     return len(timing.clock.offsets)
 
 
-def _size(value: Value) -> int:
-    """Numbers in one element of one stream."""
-    return prod(value.layout.running_shape(1, 1))
+def _state_dtype(plan: Plan) -> str | None:
+    return next((dtype_name(value.held_dtype) for value in plan.rounded_state.values()), None)
+
+
+def _state_numbers(value: Value) -> int:
+    """Of one stream."""
+    return (value.keep + value.sums) * prod(value.layout.running_shape(1, 1))
 
 
 def _state_bytes(value: Value) -> int:
-    return (value.keep + value.sums) * _size(value) * value.dtype.itemsize
+    return _state_numbers(value) * value.held_dtype.itemsize
 
 
 def _share(part: float, whole: float) -> float:

@@ -48,10 +48,12 @@ class Deviation:
 
     Attributes:
         largest, median: over the elements of the clip.
+        rounding: the largest, from the answers of the same network with its state in full; None: nothing is rounded.
     """
 
     largest: float
     median: float
+    rounding: float | None = None
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,8 @@ class LayerReport:
         shift: frames of padding that its first element has seen, its own and that of all layers before it.
         padded_share: of the elements that the example clip gives, those that have seen padding, 0 to 1: there the
             stream differs from what the layer was trained on.
-        law: ``exact``; ``approximate``: made under a policy; ``affected``: depends on what is approximate.
+        law: ``exact``; ``approximate``: made under a policy; ``affected``: depends on what is approximate,
+            or on a state that is rounded.
         macs_per_frame: multiply-accumulates, mean over a period.
         clip_macs: the same for the example clip.
         form: ``direct`` or ``transposed``: whether elements that it reads are kept for it, or partial sums.
@@ -229,6 +232,8 @@ class Totals:
         recomputed_macs: of ``macs_per_frame``, what makes elements again in place of keeping them.
         saving: ``clip_macs`` over ``macs_per_frame``.
         state_elements: numbers that are kept between ticks.
+        state_dtype: the narrower dtype that state is rounded to; None: every tensor's own.
+        full_state_bytes: what the same numbers would take if they were not rounded.
         prefer: what the state was chosen for: ``memory`` or ``speed``.
         earliest_state_bytes: if every window kept its inputs, and everything fired as early as it can.
         smallest_state_bytes: the least there is, at this delay.
@@ -246,6 +251,8 @@ class Totals:
     share_streamed: float
     state_elements: int
     state_bytes: int
+    state_dtype: str | None
+    full_state_bytes: int
     prefer: str
     earliest_state_bytes: int
     smallest_state_bytes: int

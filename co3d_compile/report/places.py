@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from co3d_compile.ops.flow import Way
 from co3d_compile.passes.state.histories import kept_for, lasting_reads
+from co3d_compile.passes.state.narrowing import rounded_for
 from co3d_compile.plan.plan import Plan, PlanNode
 from co3d_compile.report.data import Law
 
@@ -35,7 +36,7 @@ def laws(plan: Plan) -> dict[str, Law]:
         law: Law = "exact"
         if node.way in (Way.GATE, Way.MIXING):
             law = "approximate"
-        elif any(found.get(name, "exact") != "exact" for name in node.reads):
+        elif any(found.get(name, "exact") != "exact" for name in node.reads) or any(rounded_for(plan, node)):
             law = "affected"
         found.update(dict.fromkeys(node.outputs, law))
     return found

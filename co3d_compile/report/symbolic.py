@@ -111,7 +111,7 @@ class Formulas:
 
     def _history(self, value: Value) -> sympy.Expr:
         kept = sympy.Max(0, *(self._kept_for(value.name, taps, node) for taps, node in self._readers[value.name]))
-        size = prod(value.layout.running_shape(1, 1)) * value.dtype.itemsize
+        size = prod(value.layout.running_shape(1, 1)) * value.held_dtype.itemsize
         return (kept + value.sums) * size * (1 if value.layout.batch_dim is None else BATCH)
 
     def _kept_for(self, value: str, taps: Taps, node: PlanNode) -> sympy.Expr:

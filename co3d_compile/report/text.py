@@ -75,6 +75,8 @@ def _approximations(output: OutputReport) -> Iterator[RenderableType]:
             f"on a random clip it differs from the original by {output.deviation.largest:.2g} of the original at most, "
             f"by {output.deviation.median:.2g} in the median"
         )
+        if output.deviation.rounding is not None:
+            yield Text(f"its rounded state alone changes it by {output.deviation.rounding:.2g} at most")
 
 
 def _last_resort(part: LastResortReport) -> RenderableType:
@@ -97,6 +99,8 @@ def _totals(totals: Totals, start: str, rate: str) -> RenderableType:
         add_fact(table, "lightest tick", f"{totals.lightest_tick:,}", "MACs")
     add_fact(table, "state", f"{totals.state_bytes:,} bytes", f"{totals.state_elements:,} numbers")
     add_fact(table, "", "", _formula(totals.formulas.state_bytes))
+    if totals.state_dtype is not None:
+        add_fact(table, "  held in", totals.state_dtype, f"{totals.full_state_bytes:,} bytes if nothing were rounded")
     add_fact(table, "  all direct", f"{totals.earliest_state_bytes:,} bytes", "everything as early as it can fire")
     if totals.recomputed_macs:
         kept = f"{totals.smallest_state_bytes:,} bytes"

@@ -75,6 +75,11 @@ class State:
         }
 
 
+def cast(element: Element, dtype: torch.dtype) -> Element:
+    """An element in another dtype; one that does not exist still does not."""
+    return None if element is None else element.to(dtype)
+
+
 def initial_state(plan: Plan, fingerprint: str, batch: int) -> State:
     """The state before the first frame: no element exists."""
     kept = {name: (value.keep, value.layout) for name, value in plan.values.items() if value.keep}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
 
 import torch
 from torch import Tensor
 
 from co3d_compile.plan.plan import Plan, Value, timing_of
+from co3d_compile.runtime.eager.engine import Watch
 from co3d_compile.runtime.frames import read_frames
 from co3d_compile.runtime.module import StreamingModule
 from co3d_compile.runtime.state import State
@@ -35,6 +36,22 @@ def stream_elements(network: StreamingModule, video: Sequence[Tensor], frames: i
     def watch(name: str, n: int, element: Tensor) -> None:
         elements[name][n] = element.clone()
 
+    watch_stream(network, video, frames, watch)
+    return elements
+
+
+def watch_stream(
+    network: StreamingModule,
+    video: Sequence[Tensor],
+    frames: int,
+    watch: Watch,
+    change: Callable[[State, State], State] | None = None,
+) -> None:
+    """Push a video frame by frame through flush; show every element of every value.
+
+    Args:
+        change: what becomes of a state: it is given the state before the tick, and the one after it.
+    """
     plan = network.plan
     state = network.initial_state(plan.values[plan.inputs[0].value].layout.batch)
     nothing: list[Tensor | None] = [None] * len(plan.inputs)
@@ -42,8 +59,9 @@ def stream_elements(network: StreamingModule, video: Sequence[Tensor], frames: i
         if state.tick == frames:
             state = network.end(state)
         due = _frames_at(network, video, state) if 0 <= state.tick < frames else nothing
-        _, state = network.engine.step(due, state, watch)
-    return elements
+        before = state
+        _, state = network.engine.step(due, before, watch)
+        state = state if change is None else change(before, state)
 
 
 def _last_tick(plan: Plan, frames: int) -> int:
@@ -84,20 +102,21 @@ class Tally:
         """One element, phase by phase in the order of their numbers."""
         self._wanted.add(n)
         if self._previous is not None and self._previous[0] == n - self._grid:
-            self._movement = max(self._movement, _distance(original, self._previous[1]))
+            self._movement = max(self._movement, distance(original, self._previous[1]))
         self._previous = (n, original)
         finite = original[original.isfinite()]
         self._largest = max(self._largest, finite.abs().max().item() if finite.numel() else 0.0)
         if streamed is not None and streamed.shape == original.shape:
             self._seen.add(n)
-            self._difference = max(self._difference, _distance(original, streamed))
+            self._difference = max(self._difference, distance(original, streamed))
 
     def extra(self, numbers: Iterable[int]) -> None:
         """Elements that the original does not have."""
         if list(numbers):
             self._difference = inf
 
-    def comparison(self, name: str, *, inside: bool = False) -> Comparison:
+    def comparison(self, name: str, *, inside: bool = False, allowed: float = 0.0) -> Comparison:
+        """What was found; ``allowed``: a difference that is expected, beyond the tolerance."""
         eps = torch.finfo(self._value.dtype).eps if self._value.dtype.is_floating_point else 0.0
         rounding = ROUNDING.get(self._value.dtype, 0) * eps * self._largest
         return Comparison(
@@ -109,12 +128,14 @@ class Tally:
             difference=self._difference,
             movement=self._movement,
             largest=self._largest,
-            tolerance=max((OF_MOVEMENT_INSIDE if inside else OF_MOVEMENT) * self._movement, rounding),
+            tolerance=max((OF_MOVEMENT_INSIDE if inside else OF_MOVEMENT) * self._movement, rounding, allowed),
         )
 
 
-def _distance(one: Tensor, other: Tensor) -> float:
+def distance(one: Tensor, other: Tensor) -> float:
     """The largest difference; infinite where only one of the two is a number. Equal infinities agree."""
+    if one.dtype is torch.bool:
+        one, other = one.int(), other.int()
     same = (one == other) | (one.isnan() & other.isnan())
     apart = torch.where(same, torch.zeros_like(one), one - other).abs().double()
     return apart.nan_to_num(nan=inf).max().item() if apart.numel() else 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from statistics import median
 
 import torch
@@ -10,31 +11,40 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from co3d_compile.capture.export import evaluating, quiet
-from co3d_compile.plan.plan import Plan, Value
+from co3d_compile.errors import ApproximationError
+from co3d_compile.plan.plan import Plan, PlanOutput, Value
 from co3d_compile.report.data import Deviation
 from co3d_compile.runtime.module import StreamingModule
 from co3d_compile.verification.comparing import stream_elements
 from co3d_compile.verification.oracle import elements_of
+from co3d_compile.verification.rounded import in_full
 from co3d_compile.verification.verify import Original
-from co3d_compile.verification.video import wandering_video
+from co3d_compile.verification.video import device_of, wandering_video
 
 
 def measure_deviation(network: StreamingModule, model: Original, *, seed: int = 0) -> tuple[Deviation, ...]:
     """Per output: what the stream gives for a random clip, from its first frame through flush, beside the original.
 
-    The policies matter, and nothing else: what is exact gives on a whole clip what the original gives.
+    Policies matter, and a state that is rounded; what is exact gives on a whole clip what the original gives.
+
+    Raises:
+        ApproximationError: the state's dtype is too narrow for the network's numbers.
     """
     plan = network.plan
     ticks = max(one.clip_ticks for one in plan.inputs)
-    device = next(iter(network.weights.state_dict().values()), torch.empty(())).device
+    device = device_of(network)
     video = wandering_video(plan, ticks, seed, device)
     with quiet():
         wanted = _answers(plan, model, video)
         streamed = stream_elements(network, video, ticks)
-    return tuple(
-        _deviation(plan.values[output.value], one, streamed[output.value])
-        for output, one in zip(plan.outputs, wanted, strict=True)
-    )
+        full = stream_elements(in_full(network), video, ticks) if plan.rounded_state else None
+    found = []
+    for output, one in zip(plan.outputs, wanted, strict=True):
+        deviation = _deviation(plan.values[output.value], one, streamed[output.value])
+        if full is not None:
+            deviation = replace(deviation, rounding=_rounding(output, full[output.value], streamed[output.value]))
+        found.append(deviation)
+    return tuple(found)
 
 
 def _answers(plan: Plan, model: Original, video: Sequence[Tensor]) -> list[Tensor]:
@@ -58,6 +68,16 @@ def _deviation(value: Value, wanted: Tensor, streamed: Mapping[int, Tensor]) -> 
     grid = 1 if value.timing is None else value.timing.grid
     found = [_relative(element, streamed[n * grid]) for n, element in enumerate(elements) if n * grid in streamed]
     return Deviation(max(found, default=0.0), median(found) if found else 0.0)
+
+
+def _rounding(output: PlanOutput, full: Mapping[int, Tensor], streamed: Mapping[int, Tensor]) -> float:
+    found = max((_relative(element, streamed[n]) for n, element in full.items()), default=0.0)
+    if not all(element.isfinite().all() for n, element in streamed.items() if full[n].isfinite().all()):
+        raise ApproximationError(
+            f"output {output.name}: the state's dtype is too narrow: numbers beyond its range have become infinite\n"
+            "  try: state_dtype='bfloat16', which has the range of float32"
+        )
+    return found
 
 
 def _relative(wanted: Tensor, made: Tensor) -> float:

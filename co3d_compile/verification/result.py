@@ -11,6 +11,7 @@ PASTS = "the original on all frames up to each window's end, its convolutions an
 MAGNIFIED = 1e-2
 """Of the movement: what a deep network may make of float32's rounding, if float64 shows that it is that."""
 
+FULL = "the same network with its state in full"
 STILL = 1e-3
 """Of the largest value: a tensor that moves less than that tells little about time."""
 
@@ -63,6 +64,34 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Rounding:
+    """What a rounded state changes, beside the same network with its state in full.
+
+    Attributes:
+        dtype: that state is rounded to.
+        outputs: one comparison per output; the tolerance is four times what noise of the size of the rounding does.
+        intermediates: every other tensor.
+    """
+
+    dtype: str
+    outputs: tuple[Comparison, ...]
+    intermediates: tuple[Comparison, ...]
+
+    @property
+    def all(self) -> tuple[Comparison, ...]:
+        return (*self.intermediates, *self.outputs)
+
+    def __str__(self) -> str:
+        lines = [f"  with its state in full; rounded to {self.dtype}, it is compared with that"]
+        lines += [
+            f"  output {one.name}: changed by {one.difference:.2g} at most, where {one.tolerance:.2g} is allowed (four "
+            "times what noise of that size does)"
+            for one in self.outputs
+        ]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
 class Verification:
     """The result of ``Network.verify``.
 
@@ -71,6 +100,7 @@ class Verification:
         intermediates: every tensor inside the network that the original computes too, in order.
         notes: what was not compared, and why.
         in_double: the same in float64, where float32 alone could not tell a difference from rounding.
+        rounding: of a network whose state is rounded, which has been compared with its state in full.
     """
 
     frames: int
@@ -78,10 +108,13 @@ class Verification:
     intermediates: tuple[Comparison, ...]
     notes: tuple[str, ...] = ()
     in_double: Verification | None = None
+    rounding: Rounding | None = None
 
     @property
     def passed(self) -> bool:
         """Every output was compared, and every tensor agrees, or differs by what float64 shows to be rounding."""
+        if self.rounding is not None and not all(one.agrees for one in self.rounding.all):
+            return False
         everything = (*self.outputs, *self.intermediates)
         if self.in_double is not None and self.in_double.passed:
             return all(one.may_be_rounding for one in everything)
@@ -90,7 +123,8 @@ class Verification:
     @property
     def first_difference(self) -> Comparison | None:
         """The first tensor, in the order of computation, that differs."""
-        return next((one for one in (*self.intermediates, *self.outputs) if not one.agrees), None)
+        rounded = () if self.rounding is None else self.rounding.all
+        return next((one for one in (*self.intermediates, *self.outputs, *rounded) if not one.agrees), None)
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "passed": self.passed}
@@ -98,7 +132,8 @@ class Verification:
     @property
     def _verdict(self) -> str:
         if self.passed:
-            return "equal to the original"
+            but = "" if self.rounding is None else ", but for its rounded state,"
+            return f"equal to the original{but}"
         return "NOT COMPARED with the original" if self.first_difference is None else "DIFFERENT from the original"
 
     def __str__(self) -> str:
@@ -112,6 +147,8 @@ class Verification:
             )
         elif self.first_difference is not None:
             lines.append(f"  first difference: {self.first_difference}")
+        if self.rounding is not None:
+            lines.append(str(self.rounding))
         if any(one.says_little for one in self.outputs):
             lines.append("  note: an output hardly moves on random video, so that its agreement says little about time")
         return "\n".join(lines + [f"  note: {note}" for note in self.notes])

@@ -31,9 +31,10 @@ from co3d_compile.verification.comparing import Tally, stream_elements
 from co3d_compile.verification.matching import match_calls
 from co3d_compile.verification.oracle import Oracle, poisoned
 from co3d_compile.verification.result import Comparison, Verification
+from co3d_compile.verification.rounded import compare_rounded, in_full
 from co3d_compile.verification.stitching import Windows, reliable, stitch
 from co3d_compile.verification.trial import Trial, phases, strided, tally_past, tally_whole, tally_windows
-from co3d_compile.verification.video import wandering_video
+from co3d_compile.verification.video import device_of, wandering_video
 
 Original = nn.Module | ExportedProgram
 
@@ -57,6 +58,8 @@ def verify(
 ) -> Verification:
     """Run the original on a whole random video and the stream on the same frames, from the first through the end.
 
+    A stream whose state is rounded is run with its state in full, and then held against that.
+
     Args:
         model: the original; it is not changed.
         frames: length of the video; None: the clip and two periods of the network.
@@ -75,6 +78,14 @@ def verify(
     frames = ticks + 2 * plan.period * phases(plan) if frames is None else frames
     if frames < ticks:
         raise InputError(f"a video of {frames} frames is shorter than the window of {ticks}\n  try: more frames")
+    if not plan.rounded_state:
+        return _verified_by_law(network, model, own, frames, seed)
+    result = _verified_by_law(in_full(network), model, own, frames, seed)
+    return replace(result, rounding=compare_rounded(network, frames, seed))
+
+
+def _verified_by_law(network: StreamingModule, model: Original, own: Own, frames: int, seed: int) -> Verification:
+    """Everything against the original; where float32 cannot tell a difference from rounding, in float64 too."""
     if not isinstance(model, nn.Module):
         with quiet():
             return _verified(network, model, own, frames, seed)
@@ -112,7 +123,7 @@ def window_ticks(plan: Plan) -> int:
 
 def _verified(network: StreamingModule, model: Original, own: Own, frames: int, seed: int) -> Verification:
     plan = network.plan
-    device = next(iter(network.weights.state_dict().values()), torch.empty(())).device
+    device = device_of(network)
     clip_ticks = max(one.clip_ticks for one in plan.inputs)
     sample = wandering_video(plan, clip_ticks, seed + 1, device)
     sample = strided(plan, sample, 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from co3d_compile.plan.plan import Plan, PlanInput
 
@@ -16,6 +16,11 @@ def wandering_video(plan: Plan, ticks: int, seed: int, device: torch.device) -> 
     contrast = 1 + 0.5 * torch.sin(_walk(ticks, generator))
     brightness = torch.sin(_walk(ticks, generator))
     return [_video(plan, one, contrast, brightness, generator).to(device) for one in plan.inputs]
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Where the network's weights are."""
+    return next(iter(network.state_dict().values()), torch.empty(())).device
 
 
 def _walk(ticks: int, generator: torch.Generator) -> Tensor:

@@ -39,28 +39,33 @@ def place_histories(values: Mapping[str, Value], nodes: Sequence[PlanNode], peri
 def lasting_reads(nodes: Sequence[PlanNode]) -> Iterator[tuple[str, Taps, PlanNode]]:
     """What decides how much of a value is kept: its readers, and those of all that is made again from it."""
     makers = {name: node for node in nodes for name in node.outputs}
-    for node in nodes:
-        for read, taps in zip(node.reads, node.taps, strict=True) if not node.recomputes else ():
-            name = read
-            yield name, taps, node
-            while name in makers and makers[name].recomputes:
-                (name,) = makers[name].reads
-                yield name, taps, node
+    return ((name, taps, node) for node in nodes for name, taps in lasting_reads_of(node, makers))
+
+
+def lasting_reads_of(node: PlanNode, makers: Mapping[str, PlanNode]) -> Iterator[tuple[str, Taps]]:
+    """What a node reads, and what that is made again from."""
+    for read, taps in zip(node.reads, node.taps, strict=True) if not node.recomputes else ():
+        name = read
+        yield name, taps
+        while name in makers and makers[name].recomputes:
+            (name,) = makers[name].reads
+            yield name, taps
 
 
 def held_numbers(values: Mapping[str, Value]) -> tuple[Numbers, ...]:
     """What one stream holds between ticks, by dtype."""
-    counts: dict[torch.dtype, int] = {}
+    counts: dict[tuple[torch.dtype, torch.dtype | None], int] = {}
     for value in values.values():
         if value.keep + value.sums:
             count = (value.keep + value.sums) * prod(value.layout.running_shape(1, 1))
-            counts[value.dtype] = counts.get(value.dtype, 0) + count
-    return tuple(Numbers(dtype, count) for dtype, count in counts.items())
+            dtypes = value.dtype, value.state_dtype
+            counts[dtypes] = counts.get(dtypes, 0) + count
+    return tuple(Numbers(dtype, count, state_dtype) for (dtype, state_dtype), count in counts.items())
 
 
 def element_bytes(value: Value) -> int:
-    """Of one element of one stream."""
-    return prod(value.layout.running_shape(1, 1)) * value.dtype.itemsize
+    """Of one element of one stream, as it is held between ticks."""
+    return prod(value.layout.running_shape(1, 1)) * value.held_dtype.itemsize
 
 
 def kept_for(source: Timing, taps: Taps, reader: Timing, period: int, form: Form = Form.DIRECT) -> int:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from co3d_compile.errors import InternalError
 from co3d_compile.ops.operation import Accumulator
-from co3d_compile.plan.plan import PlanNode
+from co3d_compile.plan.plan import Plan, PlanNode, Value
 from co3d_compile.runtime.eager.folding import norm_line
 from co3d_compile.runtime.eager.operands import arguments_of, shared_out
 from co3d_compile.runtime.elements import filled_element
 from co3d_compile.runtime.runner import Lookup, NodeRunner
-from co3d_compile.runtime.state import Element
+from co3d_compile.runtime.state import Element, cast
 
 Line = tuple[Tensor, Tensor]
 """Scale and shift per channel."""
@@ -23,12 +24,10 @@ Line = tuple[Tensor, Tensor]
 class AccumulatingKernel:
     """A node in transposed form: elements add to the sums of the outputs that read them."""
 
-    def __init__(
-        self, runner: NodeRunner, accumulator: Accumulator, outputs: tuple[str, ...], line: Line | None, like: Tensor
-    ) -> None:
+    def __init__(self, runner: NodeRunner, accumulator: Accumulator, outputs: tuple[str, ...], like: Tensor) -> None:
         self.outputs = outputs
         self.feed = accumulator.feed
-        self.finish = accumulator.finish if line is None else _lined(line)
+        self.finish = accumulator.finish
         self._runner = runner
         self._like = like
 
@@ -44,7 +43,7 @@ class AccumulatingKernel:
 
 
 def accumulating_kernel(
-    runner: NodeRunner, norm: PlanNode | None, constants: Lookup, like: Tensor
+    plan: Plan, runner: NodeRunner, norm: PlanNode | None, constants: Lookup, like: Tensor
 ) -> AccumulatingKernel:
     """The kernel of a node in transposed form, which may norm what comes out."""
     node, rule = runner.node, runner.rule
@@ -52,8 +51,22 @@ def accumulating_kernel(
     accumulator = rule.accumulator(arguments_of(node, constants), runner.reads, node.reading)
     if accumulator is None:
         raise InternalError(f"{node.path}: {node.target} has no transposed form")
-    line = None if norm is None else _per_channel(norm_line(node, norm, constants), runner)
-    return AccumulatingKernel(runner, accumulator, (norm or node).outputs, line, like)
+    if norm is not None:
+        line = _per_channel(norm_line(node, norm, constants), runner)
+        accumulator = replace(accumulator, finish=_lined(line))
+    restoring = _restoring(accumulator, plan.values[node.reads[0]], plan.values[node.outputs[0]])
+    return AccumulatingKernel(runner, restoring, (norm or node).outputs, like)
+
+
+def _restoring(accumulator: Accumulator, read: Value, made: Value) -> Accumulator:
+    """For elements and sums that a state may have rounded: both are seen in their own dtypes."""
+    if not (read.is_rounded or made.is_rounded):
+        return accumulator
+
+    def feed(element: Tensor, tap: int, total: Element) -> Tensor:
+        return accumulator.feed(element.to(read.dtype), tap, cast(total, made.dtype))
+
+    return Accumulator(feed, lambda total: accumulator.finish(total.to(made.dtype)))
 
 
 def _per_channel(line: Line, runner: NodeRunner) -> Line:

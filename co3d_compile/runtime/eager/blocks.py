@@ -20,7 +20,7 @@ from co3d_compile.runtime.eager.statics import static_results
 from co3d_compile.runtime.eager.stretches import Stretch, stretch_of
 from co3d_compile.runtime.elements import filled_elements, joined_elements, part_of_block
 from co3d_compile.runtime.runner import Lookup, NodeRunner
-from co3d_compile.runtime.state import Element, Emitted, State
+from co3d_compile.runtime.state import Element, Emitted, State, cast
 
 ONE_BY_ONE = (Way.COLLAPSE, Way.GATE, Way.MIXING, Way.RECURRENT)
 
@@ -102,7 +102,7 @@ class _Chunk:
         after = timing_of(value).clock.count_through(self.stop - 1)
         elements = [self._element(value, n) for n in range(after - keep, after)]
         # a copy: a view would keep the whole chunk alive
-        return tuple(None if element is None else element.clone() for element in elements)
+        return tuple(None if element is None else element.to(value.held_dtype, copy=True) for element in elements)
 
     def _due(self, value: Value) -> range:
         """Numbers of the elements that these ticks make."""
@@ -122,6 +122,8 @@ class _Chunk:
 
     def _store(self, value: Value, made: Tensor | list[Tensor], due: range) -> None:
         kept = self.state.histories.get(value.name, ())
+        if value.is_rounded:
+            kept = tuple(cast(element, value.dtype) for element in kept)
         first = timing_of(value).clock.count_through(self.state.tick - 1) - len(kept)
         self.stretches[value.name] = Stretch(first, kept, made, due.start, len(due))
 
@@ -161,7 +163,8 @@ class _Chunk:
         """The partial sums from before these ticks, by number of their output."""
         held = self.state.histories[sums_of(node.outputs[0])]
         newest = node.reading.begun(taken.start - 1)
-        return {newest - len(held) + 1 + place: total for place, total in enumerate(held) if total is not None}
+        first, dtype = newest - len(held) + 1, self.plan.values[node.outputs[0]].dtype
+        return {first + place: total.to(dtype) for place, total in enumerate(held) if total is not None}
 
     def _completed(self, runner: NodeRunner, due: range, begun: Mapping[int, Tensor]) -> Tensor:
         """The outputs due: a run on the elements taken now, with the sums from before added to the first of them."""
@@ -183,10 +186,10 @@ class _Chunk:
             shares = NodeRunner(self.plan, node, self.find, self.operations, shares_alone=True)
             (block,) = self._unshared(shares, range(fed[0], fed[-1] + 1))
             sums |= {n: self._with_sum(runner, block, n - fed[0], begun.get(n)) for n in fed}
-        held = self.plan.values[node.outputs[0]].sums
-        places = range(numbers.stop - held, numbers.stop)
+        made = self.plan.values[node.outputs[0]]
+        places = range(numbers.stop - made.sums, numbers.stop)
         # a copy: a view would keep the whole chunk alive
-        return tuple(None if (total := sums.get(n)) is None else total.clone() for n in places)
+        return tuple(None if (total := sums.get(n)) is None else total.to(made.held_dtype, copy=True) for n in places)
 
     def _is_fed(self, node: PlanNode, n: int, taken: range) -> bool:
         """An element that exists and is taken in these ticks adds to output n, which exists."""

@@ -13,6 +13,7 @@ from co3d_compile.plan.plan import Plan, PlanNode, feeding_of, sums_of
 from co3d_compile.runtime.eager.accumulation import AccumulatingKernel
 from co3d_compile.runtime.eager.kernels import Kernel, kernels_for
 from co3d_compile.runtime.eager.reuse import makes_new
+from co3d_compile.runtime.eager.rounding import restoring, roundings
 from co3d_compile.runtime.eager.runs import Elements, ready
 from co3d_compile.runtime.eager.statics import static_results
 from co3d_compile.runtime.runner import Lookup
@@ -33,7 +34,7 @@ class EagerEngine:
         self._weights = [weights(name) for name in plan.weights]
         self._version = sum(weight._version for weight in self._weights)
         self.constants = static_results(plan, weights, operations)
-        self._kernels = kernels_for(plan, self.constants, operations)
+        self._kernels = restoring(plan, kernels_for(plan, self.constants, operations))
         self._schedule = tuple(
             tuple(ready(plan, run, self._kernels[run.node]) for run in phase if run.node in self._kernels)
             for phase in plan.schedule
@@ -44,7 +45,8 @@ class EagerEngine:
         )
 
         views = {name for node in plan.nodes if not makes_new(node) for name in node.outputs}
-        self._kept_views = sorted(name for name in views if plan.values[name].keep)
+        kept_views = sorted(name for name in views if plan.values[name].keep)
+        self._held = tuple((dict.fromkeys(kept_views, _owned) | roundings(plan)).items())
         self._shared_outputs = {out.value for out in plan.outputs if out.value in views or plan.values[out.value].keep}
 
     @property
@@ -183,8 +185,8 @@ class EagerEngine:
 
     def _advanced(self, state: State, elements: Elements) -> State:
         histories = {name: elements[name][-len(kept) :] for name, kept in state.histories.items()}
-        for name in self._kept_views:
-            histories[name] = tuple(_owned(element) for element in histories[name])
+        for name, held in self._held:
+            histories[name] = tuple(map(held, histories[name]))
         return replace(state, tick=state.tick + 1, histories=histories)
 
 

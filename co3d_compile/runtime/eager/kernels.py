@@ -115,7 +115,7 @@ def kernels_for(plan: Plan, constants: Lookup, operations: OperationTable) -> di
         runner = NodeRunner(plan, node, constants, operations)
         norm = plan.nodes[folds[place]] if place in folds else None
         if node.form is Form.TRANSPOSED:
-            kernels[place] = accumulating_kernel(runner, norm, constants, like)
+            kernels[place] = accumulating_kernel(plan, runner, norm, constants, like)
             taken.update([] if norm is None else [folds[place]])
             continue
         stepping = _step_kernel(runner, norm, constants, like)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+
 from co3d_compile.plan.plan import Feeding, Firing, Plan, sums_of
 from co3d_compile.runtime.eager.accumulation import AccumulatingKernel
 from co3d_compile.runtime.eager.kernels import Kernel
-from co3d_compile.runtime.state import Element
+from co3d_compile.runtime.state import Element, cast
 
 Elements = dict[str, tuple[Element, ...]]
 """What a tick can read: per value its history and what the tick has made, and the partial sums, oldest first."""
@@ -62,12 +64,24 @@ class Feed:
         elements[self.sums] = tuple(sums[-len(held) :])
 
 
+@dataclass(frozen=True)
+class RoundedFeed:
+    """An element taken into partial sums that are rounded at once: no tick holds those of all nodes in full."""
+
+    feed: Feed
+    dtype: torch.dtype
+
+    def __call__(self, elements: Elements, batch: int) -> None:
+        self.feed(elements, batch)
+        elements[self.feed.sums] = tuple(cast(total, self.dtype) for total in elements[self.feed.sums])
+
+
 def ready(plan: Plan, run: Firing | Feeding, kernel: Kernel | AccumulatingKernel) -> Run:
     """An entry of the schedule, ready to run."""
     node = plan.nodes[run.node]
     if isinstance(run, Feeding):
         assert isinstance(kernel, AccumulatingKernel)
-        return Feed(
+        feed = Feed(
             kernel=kernel,
             read=node.reads[0],
             place=-1 - run.back,
@@ -77,6 +91,8 @@ def ready(plan: Plan, run: Firing | Feeding, kernel: Kernel | AccumulatingKernel
             done=None if run.done is None else -1 - run.done,
             made=kernel.outputs[0],
         )
+        made = plan.values[node.outputs[0]]
+        return RoundedFeed(feed, made.held_dtype) if made.is_rounded else feed
     assert not isinstance(kernel, AccumulatingKernel)
     reads = tuple((name, tuple(-1 - back for back in backs)) for name, backs in zip(node.reads, run.backs, strict=True))
     return Fire(kernel, reads, kernel.outputs, run.element, run.count)
