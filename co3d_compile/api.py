@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import nn
@@ -13,8 +14,9 @@ from torch.export import ExportedProgram
 
 from co3d_compile.artifact import read_artifact
 from co3d_compile.capture.capture import capture
-from co3d_compile.capture.clip import ClipArgument, read_clip
+from co3d_compile.capture.clip import Clip, ClipArgument, read_clip
 from co3d_compile.capture.step_rules import StepRule
+from co3d_compile.capture.trials import try_frames
 from co3d_compile.errors import ApproximationError, InputError
 from co3d_compile.network import Network
 from co3d_compile.ops.operation import Operation
@@ -24,7 +26,8 @@ from co3d_compile.passes.own import ProgramPass
 from co3d_compile.passes.state.aims import Aims, Prefer
 from co3d_compile.passes.time_axes import plan_as_read
 from co3d_compile.passes.whole_clips.policies import GatePolicy
-from co3d_compile.plan.plan import Plan
+from co3d_compile.plan.plan import FrameTrial, Plan
+from co3d_compile.report.frame_sizes import frame_of, frame_places
 from co3d_compile.runtime.weights import Weights
 
 Start = Literal["zeros", "valid", "replicate"]
@@ -91,11 +94,13 @@ def compile(
         raise InputError(f"window is {window}\n  try: a number of elements from 1 up")
     aims = Aims(prefer)
     dtype, device = _dtype_and_device(model)
-    program = rewrite(capture(model, read_clip(clip, dtype, device), table_with(ops), recurrences), passes)
+    example = read_clip(clip, dtype, device)
+    program = rewrite(capture(model, example, table_with(ops), recurrences), passes)
     plan_of = partial(compile_program, window=window, policy=policy, start=start, dense=rate == "dense", aims=aims)
     plan = plan_as_read(program, time_axis, plan_of)
     if strict:
         _require_exact(plan)
+    plan = replace(plan, trials=_trials(model, example, plan))
     weights = Weights({**program.state, **program.tensors}, trainable=program.trainable, kept=frozenset(program.state))
     return Network(plan, weights, program.operations, passes, recurrences)
 
@@ -121,6 +126,16 @@ def _dtype_and_device(model: nn.Module | ExportedProgram) -> tuple[torch.dtype, 
         if tensor.is_floating_point():
             return tensor.dtype, tensor.device
     return torch.float32, torch.device("cpu")
+
+
+def _trials(model: nn.Module | ExportedProgram, clip: Clip, plan: Plan) -> tuple[FrameTrial, ...]:
+    """Of a model that is Python, and so may take frames of other sizes."""
+    places = [frame_places(given, plan.values[given.value].layout) for given in plan.inputs]
+    found = [place for place in places if place is not None]
+    python = isinstance(model, nn.Module) and not isinstance(model, torch.jit.ScriptModule)
+    if not python or frame_of(plan) is None:
+        return ()
+    return try_frames(cast(nn.Module, model), clip, found)
 
 
 def _require_exact(plan: Plan) -> None:

@@ -253,6 +253,21 @@ class StateChoice:
 
 
 @dataclass(frozen=True)
+class FrameTrial:
+    """The original on frames of another size.
+
+    Attributes:
+        macs: multiply-accumulates for the example clip with such frames, all streams together; None: it failed.
+        refusal: how.
+    """
+
+    height: int
+    width: int
+    macs: int | None
+    refusal: str = ""
+
+
+@dataclass(frozen=True)
 class Plan:
     """The compiled network.
 
@@ -268,6 +283,7 @@ class Plan:
         passes: names of the user's own passes that the plan was made with.
         own_rules: by target, where the rules come from that are not built in.
         last_resorts: the parts that run on whole windows.
+        trials: what the original does with frames of other sizes; none where there is no original to run.
     """
 
     period: int
@@ -287,6 +303,7 @@ class Plan:
     passes: tuple[str, ...] = ()
     own_rules: Mapping[str, Origin] = field(default_factory=dict)
     last_resorts: tuple[LastResort, ...] = ()
+    trials: tuple[FrameTrial, ...] = ()
 
     @cached_property
     def node_timings(self) -> tuple[Timing, ...]:
