@@ -18,6 +18,7 @@ from co3d_compile.report.build import build_report
 from co3d_compile.report.data import Deviation, Report
 from co3d_compile.report.paper import PaperAccounting, paper_accounting
 from co3d_compile.report.frame_sizes import FrameSizes, settled_sizes
+from co3d_compile.report.what_if import Scenario, Size, scenarios
 from co3d_compile.runtime.module import StreamingModule
 from co3d_compile.runtime.weights import Weights
 from co3d_compile.verification.deviation import measure_deviation
@@ -66,6 +67,15 @@ class Network(StreamingModule):
     @cached_property
     def _sizes(self) -> FrameSizes:
         return settled_sizes(self.plan, self.weights.find, self.operations)
+
+    def what_if(
+        self, *, windows: Sequence[int | None] = (None,), sizes: Sequence[Size | None] = (None,)
+    ) -> tuple[Scenario, ...]:
+        """Delay, receptive field, cost and state for each window and frame size, from the formulas; None: as compiled.
+
+        The rate stays: another one needs the model (``co3d_compile.api.what_if``).
+        """
+        return tuple(scenarios(self.plan, self._sizes, windows, sizes))
 
     def deviation(self, model: Original, *, seed: int = 0) -> tuple[Deviation, ...]:
         """Measure, per output, how far the stream is from the original on a random clip; the report shows it then.

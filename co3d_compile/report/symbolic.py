@@ -37,6 +37,17 @@ class Formulas:
                     self._delays[name] = self._latest(node, self.delay, lambda timing: timing.clock) + self._held(node)
                     self._reaches[name] = self._latest(node, self._reach, lambda timing: timing.hi)
 
+    @property
+    def window(self) -> int | None:
+        """W as compiled; None: there is no window that can be set."""
+        return self._smallest_window if any(node.resizable for node in self._plan.nodes) else None
+
+    @property
+    def held_windows(self) -> tuple[str, ...]:
+        """The modules of windows that can be set, and stay as they are in these formulas."""
+        nodes = [node for node in self._plan.nodes if node.resizable and node.outputs[0] not in self._resized]
+        return tuple(dict.fromkeys(node.path or node.name for node in nodes))
+
     def delay(self, value: str) -> sympy.Expr:
         """The tick of the value's first element."""
         return self._delays.get(value, sympy.Integer(self._plan.timing(value).delay))
