@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 from functools import cached_property
+from typing import Literal
 
 from co3d_compile.artifact import write_artifact
 from co3d_compile.capture.step_rules import StepRules
@@ -16,8 +16,8 @@ from co3d_compile.passes.own import ProgramPass
 from co3d_compile.plan.plan import Plan
 from co3d_compile.report.build import build_report
 from co3d_compile.report.data import Deviation, Report
-from co3d_compile.report.paper import PaperAccounting, paper_accounting
 from co3d_compile.report.frame_sizes import FrameSizes, settled_sizes
+from co3d_compile.report.paper import PaperAccounting, paper_accounting
 from co3d_compile.report.what_if import Scenario, Size, scenarios
 from co3d_compile.runtime.module import StreamingModule
 from co3d_compile.runtime.weights import Weights
