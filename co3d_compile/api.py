@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Literal
+from itertools import product
+from typing import Literal, cast
 
 import torch
 from torch import nn
@@ -13,8 +15,9 @@ from torch.export import ExportedProgram
 
 from co3d_compile.artifact import read_artifact
 from co3d_compile.capture.capture import capture
-from co3d_compile.capture.clip import ClipArgument, read_clip
+from co3d_compile.capture.clip import Clip, ClipArgument, read_clip
 from co3d_compile.capture.step_rules import StepRule
+from co3d_compile.capture.trials import try_frames
 from co3d_compile.errors import ApproximationError, InputError
 from co3d_compile.network import Network
 from co3d_compile.ops.operation import Operation
@@ -25,7 +28,10 @@ from co3d_compile.passes.state.aims import Aims, Prefer
 from co3d_compile.passes.state.narrowing import approximations_of, read_state_dtype
 from co3d_compile.passes.time_axes import plan_as_read
 from co3d_compile.passes.whole_clips.policies import GatePolicy
-from co3d_compile.plan.plan import Plan
+from co3d_compile.plan.plan import FrameTrial, Plan
+from co3d_compile.report.frame_sizes import frame_of, frame_places, settled_sizes
+from co3d_compile.report.symbolic import AS_COMPILED
+from co3d_compile.report.what_if import Scenario, Size, scenarios
 from co3d_compile.runtime.weights import Weights
 
 Start = Literal["zeros", "valid", "replicate"]
@@ -92,19 +98,68 @@ def compile(
     """
     if start not in STARTS:
         raise InputError(f"start is {start!r}\n  try: one of {', '.join(STARTS)}")
-    if rate not in RATES:
-        raise InputError(f"rate is {rate!r}\n  try: one of {', '.join(RATES)}")
-    if window is not None and window < 1:
-        raise InputError(f"window is {window}\n  try: a number of elements from 1 up")
+    _require_rate(rate)
+    _require_window(window)
     aims = Aims(prefer, recompute, read_state_dtype(state_dtype))
-    dtype, device = _dtype_and_device(model)
-    program = rewrite(capture(model, read_clip(clip, dtype, device), table_with(ops), recurrences), passes)
+    example = _example(model, clip)
+    program = rewrite(capture(model, example, table_with(ops), recurrences), passes)
     plan_of = partial(compile_program, window=window, policy=policy, start=start, dense=rate == "dense", aims=aims)
     plan = plan_as_read(program, time_axis, plan_of)
     if strict:
         _require_exact(plan)
+    plan = replace(plan, trials=_trials(model, example, plan))
     weights = Weights({**program.state, **program.tensors}, trainable=program.trainable, kept=frozenset(program.state))
     return Network(plan, weights, program.operations, passes, recurrences)
+
+
+def what_if(
+    model: nn.Module | ExportedProgram,
+    clip: ClipArgument,
+    *,
+    windows: Sequence[int | None] = (None,),
+    sizes: Sequence[Size | None] = (None,),
+    rates: Sequence[Rate] = ("native",),
+    policy: Mapping[str, GatePolicy] | None = None,
+    prefer: Prefer = "memory",
+    recompute: bool = False,
+    state_dtype: torch.dtype | str | None = None,
+    time_axis: int | Sequence[int] | None = None,
+    ops: Sequence[Operation] = (),
+    passes: Sequence[ProgramPass] = (),
+    recurrences: Mapping[type[nn.Module], StepRule] | None = None,
+) -> tuple[Scenario, ...]:
+    """Delay, receptive field, cost and state for each rate, window and frame size, from one capture of the model.
+
+    Args:
+        windows: as ``window`` of ``compile``; None: the clip's.
+        sizes: heights and widths of frames; None: the clip's.
+        rates: as ``rate`` of ``compile``; the options below as there.
+
+    Raises:
+        CaptureError: as ``compile``. What refuses one of the networks is in its ``refusal``.
+    """
+    for rate in rates:
+        _require_rate(rate)
+    for window in windows:
+        _require_window(window)
+    aims = Aims(prefer, recompute, read_state_dtype(state_dtype))
+    example, operations = _example(model, clip), table_with(ops)
+    program = rewrite(capture(model, example, operations, recurrences), passes)
+    found: list[Scenario] = []
+    for rate, window in product(rates, windows):
+        plan_of = partial(compile_program, window=window, policy=policy, dense=rate == "dense", aims=aims)
+        try:
+            plan = plan_as_read(program, time_axis, plan_of)
+        except InputError as refused:
+            reason = str(refused).splitlines()[0]
+            found += [Scenario(rate, window, size, refusal=reason) for size in sizes]
+            continue
+        follows = AS_COMPILED
+        if any(sizes):
+            plan = replace(plan, trials=_trials(model, example, plan))
+            follows = settled_sizes(plan, program.tensors.__getitem__, operations)
+        found += scenarios(plan, follows, [None], sizes)
+    return tuple(found)
 
 
 def load(path: str | os.PathLike[str], *, ops: Sequence[Operation] = ()) -> Network:
@@ -128,6 +183,30 @@ def _dtype_and_device(model: nn.Module | ExportedProgram) -> tuple[torch.dtype, 
         if tensor.is_floating_point():
             return tensor.dtype, tensor.device
     return torch.float32, torch.device("cpu")
+
+
+def _require_rate(rate: str) -> None:
+    if rate not in RATES:
+        raise InputError(f"rate is {rate!r}\n  try: one of {', '.join(RATES)}")
+
+
+def _require_window(window: int | None) -> None:
+    if window is not None and window < 1:
+        raise InputError(f"window is {window}\n  try: a number of elements from 1 up")
+
+
+def _example(model: nn.Module | ExportedProgram, clip: ClipArgument) -> Clip:
+    return read_clip(clip, *_dtype_and_device(model))
+
+
+def _trials(model: nn.Module | ExportedProgram, clip: Clip, plan: Plan) -> tuple[FrameTrial, ...]:
+    """Of a model that is Python, and so may take frames of other sizes."""
+    places = [frame_places(given, plan.values[given.value].layout) for given in plan.inputs]
+    found = [place for place in places if place is not None]
+    python = isinstance(model, nn.Module) and not isinstance(model, torch.jit.ScriptModule)
+    if not python or frame_of(plan) is None:
+        return ()
+    return try_frames(cast(nn.Module, model), clip, found)
 
 
 def _require_exact(plan: Plan) -> None:

@@ -64,6 +64,15 @@ def write_artifact(
         ) from failure
 
 
+def is_artifact(path: str | os.PathLike[str]) -> bool:
+    """The file is a compiled one, whole or not."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return PLAN_FILE in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
 def require_writable(path: str | os.PathLike[str]) -> None:
     """Find out before the long work that its result has no place to go.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Literal
 
 from co3d_compile.artifact import write_artifact
@@ -15,7 +16,9 @@ from co3d_compile.passes.own import ProgramPass
 from co3d_compile.plan.plan import Plan
 from co3d_compile.report.build import build_report
 from co3d_compile.report.data import Deviation, Report
+from co3d_compile.report.frame_sizes import FrameSizes, settled_sizes
 from co3d_compile.report.paper import PaperAccounting, paper_accounting
+from co3d_compile.report.what_if import Scenario, Size, scenarios
 from co3d_compile.runtime.module import StreamingModule
 from co3d_compile.runtime.weights import Weights
 from co3d_compile.verification.deviation import measure_deviation
@@ -42,7 +45,7 @@ class Network(StreamingModule):
     @property
     def report(self) -> Report:
         """Delay, receptive field, exactness, state and multiply-accumulates, per output, in total and per layer."""
-        report = build_report(self.plan, [self.weights.find(name) for name in self.plan.weights])
+        report = build_report(self.plan, [self.weights.find(name) for name in self.plan.weights], self._sizes)
         if not self._deviations:
             return report
         measured = zip(report.outputs, self._deviations, strict=True)
@@ -60,6 +63,19 @@ class Network(StreamingModule):
         if convention != "paper":
             raise InputError(f"convention is {convention!r}\n  try: 'paper', or report for the compiler's own numbers")
         return paper_accounting(self.plan)
+
+    @cached_property
+    def _sizes(self) -> FrameSizes:
+        return settled_sizes(self.plan, self.weights.find, self.operations)
+
+    def what_if(
+        self, *, windows: Sequence[int | None] = (None,), sizes: Sequence[Size | None] = (None,)
+    ) -> tuple[Scenario, ...]:
+        """Delay, receptive field, cost and state for each window and frame size, from the formulas; None: as compiled.
+
+        The rate stays: another one needs the model (``co3d_compile.api.what_if``).
+        """
+        return tuple(scenarios(self.plan, self._sizes, windows, sizes))
 
     def deviation(self, model: Original, *, seed: int = 0) -> tuple[Deviation, ...]:
         """Measure, per output, how far the stream is from the original on a random clip; the report shows it then.

@@ -304,9 +304,11 @@ def test_the_papers_convention_is_for_one_network(capsys: pytest.CaptureFixture[
     assert "--convention paper: for one network, without --depth" in capsys.readouterr().err
 
 
-def test_inspect_of_what_is_not_compiled(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_inspect_of_weights_asks_for_their_model(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert inspect_command.main([str(weights)]) == 1
-    assert capsys.readouterr().err.startswith(f"error: {weights}: not a compiled file: ")
+    assert capsys.readouterr().err.startswith(
+        f"error: {weights}: holds 3 weights and no model to put them into\n  try: --model"
+    )
 
 
 @pytest.mark.slow

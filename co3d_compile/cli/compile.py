@@ -10,15 +10,13 @@ from typing import Any
 from co3d_compile.api import RATES, STARTS, compile
 from co3d_compile.artifact import require_writable
 from co3d_compile.capture.clip import ClipArgument
-from co3d_compile.capture.source import LoadedModel, read_model
+from co3d_compile.capture.source import LoadedModel
 from co3d_compile.cli.exit_codes import Exit, exit_code_of
+from co3d_compile.cli.models import add_model_options, compile_options, read_given, require_clips
 from co3d_compile.cli.printing import JSON, print_json, print_report, progress, say
-from co3d_compile.cli.values import OPS, clip_of, elements, policy, rules, see_working_folder, shapes
+from co3d_compile.cli.values import elements, rules
 from co3d_compile.network import Network
 from co3d_compile.ops.operation import Operation
-from co3d_compile.passes.state.aims import PREFERENCES
-from co3d_compile.passes.state.narrowing import STATE_DTYPES
-from co3d_compile.passes.whole_clips.policies import POLICIES
 from co3d_compile.verification.result import Verification
 
 CODES = (
@@ -44,35 +42,10 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("model", help="a torch.export archive, TorchScript, or weights (with --model)")
     add("--out", required=True, metavar="FILE", help="where the compiled network goes")
-    add(
-        "--clip",
-        type=shapes,
-        action="append",
-        metavar="1x3x16x224x224",
-        help="shape of the clip that the model takes; once per argument of the model, with commas for an argument that "
-        "is a list; not needed where the file knows it",
-    )
-    add("--time-axis", type=int, action="append", metavar="N", help="axis of time, for all inputs or once for each")
-    add("--model", dest="factory", metavar="PACKAGE.MODULE:FACTORY", help="makes the model that the weights belong to")
-    add("--trust-pickle", action="store_true", help="unpickle the file, which runs the code in it")
+    add_model_options(parser)
     add("--window", type=elements, metavar="W", help="elements that a pool over the whole clip takes in the stream")
     add("--rate", choices=RATES, default="native", help="answers as the strided network gives them, or at every frame")
     add("--start", choices=STARTS, default="zeros", help="what stands before the first frame (default: zeros)")
-    add("--prefer", choices=PREFERENCES, default="memory", help="what state is chosen for (default: memory)")
-    add("--recompute", action="store_true", help="make elements again where that keeps less, for more MACs")
-    add(
-        "--state-dtype",
-        choices=tuple(STATE_DTYPES),
-        help="round what is held between ticks to it: half the bytes of float32, approximate (default: no rounding)",
-    )
-    add(
-        "--policy",
-        type=policy,
-        action="append",
-        metavar=f"PATTERN={'|'.join(POLICIES)}",
-        help="how what looks at the whole clip is made, by path",
-    )
-    add("--ops", action="append", metavar="PACKAGE.MODULE:RULE", help=OPS)
     add("--strict", action="store_true", help="refuse whatever is only approximate")
     add(
         "--verify",
@@ -85,23 +58,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _require_usable(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    if len(options.clip or ()) > 1 and any(len(part) > 1 for part in options.clip):
-        parser.error("--clip: either once, with commas for an argument that is a list, or once per argument")
+    require_clips(parser, options)
     if os.path.realpath(options.out) == os.path.realpath(options.model):
         parser.error("--out is the model itself")
 
 
 def _compile(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Exit:
     require_writable(options.out)
-    if options.factory or options.trust_pickle:
-        see_working_folder()
     # before the model: a file that calls an operator of one's own is read only where that is defined
     ops = rules(options.ops or ())
-    with progress("reading the model"):
-        loaded = read_model(options.model, factory=options.factory, trust_pickle=options.trust_pickle)
-    clip = clip_of(options.clip) if options.clip else loaded.clip
-    if clip is None:
-        parser.error(f"--clip is needed: the file ({loaded.kind}) does not say which clip the model takes")
+    loaded, clip = read_given(parser, options.model, options)
     with progress("compiling"):
         network = _network(loaded, clip, ops, options)
     verification = _verification(network, loaded, options)
@@ -115,20 +81,15 @@ def _compile(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Ex
 
 
 def _network(loaded: LoadedModel, clip: ClipArgument, ops: Sequence[Operation], options: argparse.Namespace) -> Network:
-    axes = options.time_axis
     return compile(
         loaded.model,
         clip,
         window=options.window,
         rate=options.rate,
         start=options.start,
-        policy=dict(options.policy or ()),
-        prefer=options.prefer,
-        recompute=options.recompute,
-        state_dtype=options.state_dtype,
         strict=options.strict,
-        time_axis=axes[0] if axes and len(axes) == 1 else axes,
         ops=ops,
+        **compile_options(options),
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib.metadata import EntryPoint
 from typing import cast
 
+from co3d_compile.api import RATES
 from co3d_compile.capture.clip import ClipArgument
 from co3d_compile.errors import ExtensionError
 from co3d_compile.ops.operation import Operation
@@ -84,6 +85,31 @@ def depth(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 up")
     return int(text)
+
+
+def several_elements(text: str) -> list[int]:
+    """Numbers from 1 up, with commas between them."""
+    return [elements(part) for part in text.split(",")]
+
+
+def frame_sizes(text: str) -> list[tuple[int, int]]:
+    """``160``, or height and width as ``128x171``; several with commas between them."""
+    return [_frame_size(part) for part in text.split(",")]
+
+
+def rates(text: str) -> list[str]:
+    """Rates with commas between them."""
+    named = text.split(",")
+    if not set(named) <= set(RATES):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {' or '.join(RATES)}, or both with a comma")
+    return named
+
+
+def _frame_size(text: str) -> tuple[int, int]:
+    sizes = text.strip().lower().split("x")
+    if len(sizes) > 2 or not all(size.isdecimal() and int(size) > 0 for size in sizes):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 224 or 128x171")
+    return int(sizes[0]), int(sizes[-1])
 
 
 def _shape(text: str) -> Shape:

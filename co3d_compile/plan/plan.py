@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
@@ -141,9 +142,13 @@ class Firing:
     count: int
     backs: tuple[tuple[int, ...], ...]
 
+    def elements(self, node: PlanNode) -> Fraction:
+        """How many elements it makes."""
+        return Fraction(self.count)
+
     def macs(self, node: PlanNode) -> int:
         """Multiply-accumulates, of one stream."""
-        return node.macs * self.count
+        return int(node.macs * self.elements(node))
 
 
 @dataclass(frozen=True)
@@ -166,9 +171,13 @@ class Feeding:
     shares: tuple[tuple[int, int], ...]
     done: int | None
 
+    def elements(self, node: PlanNode) -> Fraction:
+        """How much of its outputs, counted in elements, it adds to."""
+        return Fraction(len(self.shares), node.reading.count)
+
     def macs(self, node: PlanNode) -> int:
         """Multiply-accumulates, of one stream."""
-        return node.macs * len(self.shares) // node.reading.count
+        return int(node.macs * self.elements(node))
 
 
 def feeding_of(place: int, taps: Taps, element: int, back: int) -> Feeding:
@@ -271,6 +280,21 @@ class StateChoice:
 
 
 @dataclass(frozen=True)
+class FrameTrial:
+    """The original on frames of another size.
+
+    Attributes:
+        macs: multiply-accumulates for the example clip with such frames, all streams together; None: it failed.
+        refusal: how.
+    """
+
+    height: int
+    width: int
+    macs: int | None
+    refusal: str = ""
+
+
+@dataclass(frozen=True)
 class Plan:
     """The compiled network.
 
@@ -286,6 +310,7 @@ class Plan:
         passes: names of the user's own passes that the plan was made with.
         own_rules: by target, where the rules come from that are not built in.
         last_resorts: the parts that run on whole windows.
+        trials: what the original does with frames of other sizes; none where there is no original to run.
     """
 
     period: int
@@ -305,6 +330,7 @@ class Plan:
     passes: tuple[str, ...] = ()
     own_rules: Mapping[str, Origin] = field(default_factory=dict)
     last_resorts: tuple[LastResort, ...] = ()
+    trials: tuple[FrameTrial, ...] = ()
 
     @cached_property
     def makers(self) -> Mapping[str, PlanNode]:

@@ -13,20 +13,31 @@ from co3d_compile.ops.arguments import dtype_name
 from co3d_compile.ops.flow import Way
 from co3d_compile.passes.state.narrowing import approximations_of
 from co3d_compile.plan.plan import Approximation, Form, LastResort, Plan, PlanInput, PlanNode, PlanOutput, Value
-from co3d_compile.report.data import InputReport, LastResortReport, Law, LayerReport, OutputReport, Report, Totals
+from co3d_compile.report.data import (
+    FrameReport,
+    InputReport,
+    LastResortReport,
+    Law,
+    LayerReport,
+    OutputReport,
+    Report,
+    Totals,
+)
 from co3d_compile.report.delays import Delays, operation_of
+from co3d_compile.report.frame_sizes import FrameSizes, frame_of
 from co3d_compile.report.modules import roll_up
 from co3d_compile.report.places import laws, neediest_readers, padded_share
-from co3d_compile.report.symbolic import Formulas
+from co3d_compile.report.symbolic import AS_COMPILED, Formulas
 
 
-def build_report(plan: Plan, weights: Iterable[Tensor] = ()) -> Report:
+def build_report(plan: Plan, weights: Iterable[Tensor] = (), sizes: FrameSizes = AS_COMPILED) -> Report:
     """Everything that is known of a plan.
 
     Args:
         weights: the tensors that the network uses, for their size.
+        sizes: how those of its tensors follow from the frame's.
     """
-    formulas = Formulas(plan)
+    formulas = Formulas(plan, sizes)
     delays = Delays(plan)
     totals = _totals(plan, tuple(weights), formulas)
     layers = _layers(plan, totals)
@@ -41,8 +52,15 @@ def build_report(plan: Plan, weights: Iterable[Tensor] = ()) -> Report:
         totals=totals,
         layers=layers,
         modules=roll_up(layers),
+        frame=_frame(plan, sizes),
         last_resorts=tuple(_last_resort(plan, part) for part in plan.last_resorts),
     )
+
+
+def _frame(plan: Plan, sizes: FrameSizes) -> FrameReport:
+    if sizes.fixed is not None:
+        return FrameReport(frame_of(plan), None, fixed_by=sizes.fixed.path, reason=sizes.fixed.reason)
+    return FrameReport(frame_of(plan), sizes.least, sizes.step, sizes.checked)
 
 
 def _last_resort(plan: Plan, part: LastResort) -> LastResortReport:

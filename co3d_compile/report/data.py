@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 from co3d_compile.errors import ArtifactError, Refusal
 from co3d_compile.plan.encoding import decode
 from co3d_compile.plan.plan import Approximation
+from co3d_compile.report.formula import Formula
 
 SCHEMA = 1
 
@@ -37,9 +38,9 @@ class InputReport:
 class OutputFormulas:
     """An output's times as expressions in ``W``, the elements of the windows over the whole clip."""
 
-    delay: str
-    receptive_field: str
-    steady_tick: str
+    delay: Formula
+    receptive_field: Formula
+    steady_tick: Formula
 
 
 @dataclass(frozen=True)
@@ -214,10 +215,36 @@ class LastResortReport:
 
 @dataclass(frozen=True)
 class TotalFormulas:
-    """Totals as expressions in ``W``, as for outputs, and ``B``, the streams in lockstep."""
+    """Totals as expressions in ``W``, as for outputs, ``B``, the streams in lockstep, and the frames' size ``H x X``.
 
-    macs_per_frame: str
-    state_bytes: str
+    Attributes:
+        clip_macs: of the original, for a clip as long as the example.
+    """
+
+    clip_macs: Formula
+    macs_per_frame: Formula
+    state_bytes: Formula
+
+
+@dataclass(frozen=True)
+class FrameReport:
+    """How sizes and costs follow from the height and width of the frames, ``H`` and ``X`` in formulas.
+
+    Attributes:
+        size: height and width in the example clip; None where its inputs have no frames of one size.
+        least: the smallest height and width that formulas hold for; None: they hold for the clip's alone.
+        step: they hold for sizes that differ from the clip's by a multiple of so much.
+        checked: the original's cost, counted at other sizes, is theirs.
+        fixed_by: the module that takes no other size; empty at the top level, and where there is none.
+        reason: why formulas hold for the clip's size alone; empty where they do not.
+    """
+
+    size: tuple[int, int] | None
+    least: tuple[int, int] | None
+    step: int = 1
+    checked: bool = False
+    fixed_by: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -289,7 +316,23 @@ class Report:
     totals: Totals
     layers: tuple[LayerReport, ...]
     modules: tuple[ModuleReport, ...]
+    frame: FrameReport
     last_resorts: tuple[LastResortReport, ...] = ()
+
+    @property
+    def clip_macs(self) -> Formula:
+        """Multiply-accumulates of the original for a clip."""
+        return self.totals.formulas.clip_macs
+
+    @property
+    def macs_per_frame(self) -> Formula:
+        """Multiply-accumulates of the stream, mean over a period."""
+        return self.totals.formulas.macs_per_frame
+
+    @property
+    def state_bytes(self) -> Formula:
+        """What is kept between ticks: ``report.state_bytes.subs(W=64)``."""
+        return self.totals.formulas.state_bytes
 
     @property
     def exact(self) -> bool:

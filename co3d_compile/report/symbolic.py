@@ -1,10 +1,10 @@
-"""Times and state as sympy expressions in what a user can turn: the window W and the batch B."""
+"""Times, costs and state as sympy expressions in what a user can turn: window, batch, height and width of frames."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from functools import cached_property
-from math import prod
 
 import sympy
 
@@ -14,22 +14,22 @@ from co3d_compile.ops.flow import Taps
 from co3d_compile.passes.state.histories import kept_for, lasting_reads
 from co3d_compile.plan.plan import Form, Plan, PlanNode, Value
 from co3d_compile.report.data import OutputFormulas, TotalFormulas
+from co3d_compile.report.formula import BATCH, WINDOW, Formula
+from co3d_compile.report.frame_sizes import FixedFrame, FrameSizes, clip_macs
 
-WINDOW = sympy.Symbol("W", integer=True, positive=True)
-"""Elements that each resizable window over the whole clip takes together: ``compile(window=W)``."""
-BATCH = sympy.Symbol("B", integer=True, positive=True)
-"""Streams in lockstep."""
+AS_COMPILED = FrameSizes(fixed=FixedFrame("", "no one asked for other sizes"))
 
 
 class Formulas:
-    """A plan's numbers with W and B left free.
+    """A plan's numbers with W and B left free, and H and X where the sizes of its tensors follow from the frame's.
 
     Only windows depend on W, and what comes after them. Where such a window stands on a clock that is not affine
     (after an upsampling in time), W stays what it was compiled for.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, sizes: FrameSizes = AS_COMPILED) -> None:
         self._plan = plan
+        self._sizes = sizes
         self._resized = self._values_after_windows()
         self._delays: dict[str, sympy.Expr] = {}
         self._reaches: dict[str, sympy.Expr] = {}
@@ -38,6 +38,17 @@ class Formulas:
                 if name in self._resized:
                     self._delays[name] = self._latest(node, self.delay, lambda timing: timing.clock) + self._held(node)
                     self._reaches[name] = self._latest(node, self._reach, lambda timing: timing.hi)
+
+    @property
+    def window(self) -> int | None:
+        """W as compiled; None: there is no window that can be set."""
+        return self._smallest_window if any(node.resizable for node in self._plan.nodes) else None
+
+    @property
+    def held_windows(self) -> tuple[str, ...]:
+        """The modules of windows that can be set, and stay as they are in these formulas."""
+        nodes = [node for node in self._plan.nodes if node.resizable and node.outputs[0] not in self._resized]
+        return tuple(dict.fromkeys(node.path or node.name for node in nodes))
 
     def delay(self, value: str) -> sympy.Expr:
         """The tick of the value's first element."""
@@ -63,17 +74,30 @@ class Formulas:
     @cached_property
     def macs_per_frame(self) -> sympy.Expr:
         """Of all streams together, mean over a period."""
-        runs = (run for phase in self._plan.schedule for run in phase)
-        macs = sum(run.macs(self._plan.nodes[run.node]) for run in runs)
-        return BATCH * sympy.Rational(macs, self._plan.period)
+        made = dict.fromkeys(range(len(self._plan.nodes)), Fraction(0))
+        for run in (run for phase in self._plan.schedule for run in phase):
+            made[run.node] += run.elements(self._plan.nodes[run.node])
+        costs = (
+            self._sizes.cost(self._plan.nodes[place]) * sympy.Rational(*count.as_integer_ratio())
+            for place, count in made.items()
+        )
+        return BATCH * sympy.Add(*costs) / self._plan.period
+
+    @cached_property
+    def clip_macs(self) -> sympy.Expr:
+        """Of the original for a clip as long as the example, all streams together."""
+        return BATCH * clip_macs(self._plan, self._sizes)
 
     def of_output(self, value: str) -> OutputFormulas:
         """An output's formulas in writing."""
-        return OutputFormulas(str(self.delay(value)), str(self.receptive_field(value)), str(self.steady_tick(value)))
+        return OutputFormulas(
+            Formula(self.delay(value)), Formula(self.receptive_field(value)), Formula(self.steady_tick(value))
+        )
 
     def of_totals(self) -> TotalFormulas:
         """The totals' formulas in writing."""
-        return TotalFormulas(str(self.macs_per_frame), str(sympy.expand(self.state_bytes)))
+        totals = (self.clip_macs, self.macs_per_frame, self.state_bytes)
+        return TotalFormulas(*(Formula(sympy.expand(total)) for total in totals))
 
     def _values_after_windows(self) -> frozenset[str]:
         after: set[str] = set()
@@ -111,7 +135,7 @@ class Formulas:
 
     def _history(self, value: Value) -> sympy.Expr:
         kept = sympy.Max(0, *(self._kept_for(value.name, taps, node) for taps, node in self._readers[value.name]))
-        size = prod(value.layout.running_shape(1, 1)) * value.held_dtype.itemsize
+        size = self._sizes.element(value) * value.held_dtype.itemsize
         return (kept + value.sums) * size * (1 if value.layout.batch_dim is None else BATCH)
 
     def _kept_for(self, value: str, taps: Taps, node: PlanNode) -> sympy.Expr:
