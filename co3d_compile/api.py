@@ -42,6 +42,8 @@ def compile(
     start: Start = "zeros",
     policy: Mapping[str, GatePolicy] | None = None,
     prefer: Prefer = "memory",
+    balance: bool = False,
+    extra_delay: int = 0,
     strict: bool = False,
     time_axis: int | Sequence[int] | None = None,
     ops: Sequence[Operation] = (),
@@ -65,6 +67,9 @@ def compile(
             in the clip at one step instead (docs/policies.md).
         prefer: ``memory``: the smallest state there is, at unchanged delay; ``speed``: partial sums are kept in place
             of inputs only where they move fewer bytes (docs/state.md).
+        balance: of a strided network, make the tick that computes most as light as possible (docs/balance.md).
+        extra_delay: ticks that outputs may be later, where that makes the state smaller or, with ``balance``, the
+            heaviest tick lighter.
         strict: refuse every approximation.
         time_axis: the axis of time, for each input or for all. None: 5-D inputs are ``(N, C, T, H, W)``, or where that
             cannot be streamed ``(N, T, ...)``; for others the one axis at which the network streams.
@@ -89,7 +94,7 @@ def compile(
         raise InputError(f"rate is {rate!r}\n  try: one of {', '.join(RATES)}")
     if window is not None and window < 1:
         raise InputError(f"window is {window}\n  try: a number of elements from 1 up")
-    aims = Aims(prefer)
+    aims = Aims(prefer, balance, extra_delay)
     dtype, device = _dtype_and_device(model)
     program = rewrite(capture(model, read_clip(clip, dtype, device), table_with(ops), recurrences), passes)
     plan_of = partial(compile_program, window=window, policy=policy, start=start, dense=rate == "dense", aims=aims)

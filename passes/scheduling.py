@@ -21,12 +21,12 @@ def schedule_firings(
     Law: every element fires once, at its clock's tick, after all that it reads.
     """
     return tuple(
-        tuple(firing for place, node in enumerate(nodes) for firing in _firings(values, place, node, phase))
+        tuple(firing for place, node in enumerate(nodes) for firing in runs_at(values, place, node, phase))
         for phase in range(period)
     )
 
 
-def _firings(values: Mapping[str, Value], place: int, node: PlanNode, tick: int) -> Sequence[Firing | Feeding]:
+def runs_at(values: Mapping[str, Value], place: int, node: PlanNode, tick: int) -> Sequence[Firing | Feeding]:
     if node.form is Form.TRANSPOSED:
         return _feedings(values, place, node, tick)
     due = range(_made(values[node.outputs[0]], tick - 1), _made(values[node.outputs[0]], tick))

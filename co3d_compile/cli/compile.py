@@ -13,7 +13,7 @@ from co3d_compile.capture.clip import ClipArgument
 from co3d_compile.capture.source import LoadedModel, read_model
 from co3d_compile.cli.exit_codes import Exit, exit_code_of
 from co3d_compile.cli.printing import JSON, print_json, print_report, progress, say
-from co3d_compile.cli.values import OPS, clip_of, elements, policy, rules, see_working_folder, shapes
+from co3d_compile.cli.values import OPS, clip_of, count, elements, policy, rules, see_working_folder, shapes
 from co3d_compile.network import Network
 from co3d_compile.ops.operation import Operation
 from co3d_compile.passes.state.aims import PREFERENCES
@@ -58,6 +58,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--rate", choices=RATES, default="native", help="answers as the strided network gives them, or at every frame")
     add("--start", choices=STARTS, default="zeros", help="what stands before the first frame (default: zeros)")
     add("--prefer", choices=PREFERENCES, default="memory", help="what state is chosen for (default: memory)")
+    add("--balance", action="store_true", help="of a strided network, make the heaviest tick as light as possible")
+    add(
+        "--extra-delay",
+        type=count,
+        default=0,
+        metavar="N",
+        help="ticks that outputs may be later, for that or for state",
+    )
     add(
         "--policy",
         type=policy,
@@ -117,6 +125,8 @@ def _network(loaded: LoadedModel, clip: ClipArgument, ops: Sequence[Operation], 
         start=options.start,
         policy=dict(options.policy or ()),
         prefer=options.prefer,
+        balance=options.balance,
+        extra_delay=options.extra_delay,
         strict=options.strict,
         time_axis=axes[0] if axes and len(axes) == 1 else axes,
         ops=ops,

@@ -9,7 +9,7 @@ from co3d_compile.api import load
 from co3d_compile.cli.comparison import print_comparison
 from co3d_compile.cli.exit_codes import Exit, exit_code_of
 from co3d_compile.cli.printing import JSON, print_json, print_paper, print_report, progress
-from co3d_compile.cli.values import OPS, depth, rules
+from co3d_compile.cli.values import OPS, count, rules
 from co3d_compile.network import Network
 
 CONVENTION = "paper: operations and state as Hedegaard and Iosifidis (ECCV 2022) count them, in place of the report"
@@ -35,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("network", nargs="+", metavar="FILE", help="a file that co3d-compile wrote; two are compared")
-    add("--depth", type=depth, metavar="N", help="modules down to N names in place of layers, with sums")
+    add("--depth", type=count, metavar="N", help="modules down to N names in place of layers, with sums")
     add("--ops", action="append", metavar="PACKAGE.MODULE:RULE", help=OPS)
     add("--convention", choices=("own", "paper"), default="own", help=CONVENTION)
     add("--json", action="store_true", help=JSON)

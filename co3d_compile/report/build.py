@@ -10,8 +10,17 @@ from torch import Tensor
 
 from co3d_compile.clock.timing import Timing
 from co3d_compile.ops.flow import Way
-from co3d_compile.plan.plan import Form, LastResort, Plan, PlanInput, PlanNode, PlanOutput, Value
-from co3d_compile.report.data import InputReport, LastResortReport, Law, LayerReport, OutputReport, Report, Totals
+from co3d_compile.plan.plan import Form, LastResort, Leeway, Plan, PlanInput, PlanNode, PlanOutput, Value
+from co3d_compile.report.data import (
+    InputReport,
+    LastResortReport,
+    Law,
+    LayerReport,
+    LeewayReport,
+    OutputReport,
+    Report,
+    Totals,
+)
 from co3d_compile.report.delays import Delays, operation_of
 from co3d_compile.report.modules import roll_up
 from co3d_compile.report.places import laws, neediest_readers, padded_share
@@ -68,6 +77,7 @@ def _output(plan: Plan, output: PlanOutput, name: str, formulas: Formulas, delay
         formulas=formulas.of_output(output.value),
         critical_path=delays.critical_path(output.value),
         carried=output.carried,
+        late=plan.lateness(output.value),
     )
 
 
@@ -90,7 +100,13 @@ def _totals(plan: Plan, weights: tuple[Tensor, ...], formulas: Formulas) -> Tota
         weight_bytes=sum(weight.numel() * weight.element_size() for weight in weights),
         gates=sum(node.way in (Way.GATE, Way.MIXING) for node in plan.nodes),
         formulas=formulas.of_totals(),
+        leeway=None if plan.state.leeway is None else _leeway(plan.state.leeway),
     )
+
+
+def _leeway(leeway: Leeway) -> LeewayReport:
+    held = sum(numbers.bytes for numbers in leeway.held)
+    return LeewayReport(leeway.balance, leeway.extra_delay, leeway.heaviest_tick, held)
 
 
 def _windowed_macs(plan: Plan) -> int:

@@ -17,10 +17,23 @@ class Aims:
 
     Attributes:
         prefer: ``memory``: the least state; ``speed``: partial sums in place of inputs only where that moves less.
+        balance: the heaviest tick is made as light as possible, before anything else is asked.
+        extra_delay: ticks that outputs may be later than they could.
     """
 
     prefer: str = "memory"
+    balance: bool = False
+    extra_delay: int = 0
 
     def __post_init__(self) -> None:
         if self.prefer not in PREFERENCES:
             raise InputError(f"prefer is {self.prefer!r}\n  try: one of {', '.join(PREFERENCES)}")
+        if not isinstance(self.balance, bool):
+            raise InputError(f"balance is {self.balance!r}\n  try: True or False")
+        if isinstance(self.extra_delay, bool) or not isinstance(self.extra_delay, int) or self.extra_delay < 0:
+            raise InputError(f"extra_delay is {self.extra_delay!r}\n  try: a number of ticks from 0 up")
+
+    @property
+    def is_bound(self) -> bool:
+        """Nothing but the state decides, and no output is later."""
+        return not self.balance and not self.extra_delay
