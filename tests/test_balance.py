@@ -27,7 +27,9 @@ from tests.layers import RandomNetwork
 from tests.networks import networks
 from tests.test_random_networks import drawn, has_one_delay, runs
 from tests.test_report import text_of
+from tests.zoo_models import ZOO
 
+PAGE = Path(__file__).parents[1] / "docs" / "balance.md"
 CLIP = (1, 2, 12, 4, 4)
 
 
@@ -199,7 +201,7 @@ def test_what_came_together_still_does() -> None:
 
 
 @given(networks(), st.integers(0, 3))
-@drawn(25)
+@drawn(15)
 def test_random_networks_obey_the_law_and_get_no_heavier_tick(network: RandomNetwork, extra: int) -> None:
     torch.manual_seed(0)
     model = network.trunk()
@@ -273,3 +275,22 @@ def test_bad_values_are_refused(options: dict[str, Any], told: str) -> None:
         compiled(Strided(), **options)
 
     assert str(refused.value) == told
+
+
+ROWS = {
+    "none": {},
+    "`balance=True`": {"balance": True},
+    "`balance=True, extra_delay=1`": {"balance": True, "extra_delay": 1},
+    "`balance=True, extra_delay=3`": {"balance": True, "extra_delay": 3},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", ROWS)
+def test_the_page_tells_the_numbers_of_r3d_18(row: str) -> None:
+    network = ZOO["r3d_18"]
+    with torch.device("meta"):
+        totals = co3d_compile.compile(network.build(), torch.empty(network.clip()), **ROWS[row]).report.totals
+
+    written = f"| {row} | {totals.heaviest_tick:,} | {totals.unevenness:.2f} | {totals.state_bytes:,} |"
+    assert written in PAGE.read_text().splitlines()
