@@ -200,8 +200,9 @@ def test_what_came_together_still_does() -> None:
     assert max(one.late, coarse.late) > 0
 
 
+@pytest.mark.slow
+@drawn(8)
 @given(networks(), st.integers(0, 3))
-@drawn(15)
 def test_random_networks_obey_the_law_and_get_no_heavier_tick(network: RandomNetwork, extra: int) -> None:
     torch.manual_seed(0)
     model = network.trunk()
