@@ -51,6 +51,8 @@ def compile(
     prefer: Prefer = "memory",
     recompute: bool = False,
     state_dtype: torch.dtype | str | None = None,
+    balance: bool = False,
+    extra_delay: int = 0,
     strict: bool = False,
     time_axis: int | Sequence[int] | None = None,
     ops: Sequence[Operation] = (),
@@ -78,6 +80,9 @@ def compile(
             for more multiply-accumulates.
         state_dtype: ``bfloat16`` or ``float16``: what is held between ticks is rounded to it, so that a state of
             float32 takes half the bytes, and every output that depends on it is approximate (docs/state-dtype.md).
+        balance: of a strided network, make the tick that computes most as light as possible (docs/balance.md).
+        extra_delay: ticks that outputs may be later, where that makes the state smaller or, with ``balance``, the
+            heaviest tick lighter.
         strict: refuse every approximation.
         time_axis: the axis of time, for each input or for all. None: 5-D inputs are ``(N, C, T, H, W)``, or where that
             cannot be streamed ``(N, T, ...)``; for others the one axis at which the network streams.
@@ -100,7 +105,7 @@ def compile(
         raise InputError(f"start is {start!r}\n  try: one of {', '.join(STARTS)}")
     _require_rate(rate)
     _require_window(window)
-    aims = Aims(prefer, recompute, read_state_dtype(state_dtype))
+    aims = Aims(prefer, recompute, read_state_dtype(state_dtype), balance, extra_delay)
     example = _example(model, clip)
     program = rewrite(capture(model, example, table_with(ops), recurrences), passes)
     plan_of = partial(compile_program, window=window, policy=policy, start=start, dense=rate == "dense", aims=aims)
@@ -123,6 +128,8 @@ def what_if(
     prefer: Prefer = "memory",
     recompute: bool = False,
     state_dtype: torch.dtype | str | None = None,
+    balance: bool = False,
+    extra_delay: int = 0,
     time_axis: int | Sequence[int] | None = None,
     ops: Sequence[Operation] = (),
     passes: Sequence[ProgramPass] = (),
@@ -142,7 +149,7 @@ def what_if(
         _require_rate(rate)
     for window in windows:
         _require_window(window)
-    aims = Aims(prefer, recompute, read_state_dtype(state_dtype))
+    aims = Aims(prefer, recompute, read_state_dtype(state_dtype), balance, extra_delay)
     example, operations = _example(model, clip), table_with(ops)
     program = rewrite(capture(model, example, operations, recurrences), passes)
     found: list[Scenario] = []

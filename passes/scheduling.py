@@ -54,6 +54,11 @@ def _runs(values: Mapping[str, Value], place: int, node: PlanNode, tick: int, re
     return [_firing(values, place, node, element, 1, tick, read) for element in due]
 
 
+def runs_at(values: Mapping[str, Value], place: int, node: PlanNode, tick: int) -> Sequence[Firing | Feeding]:
+    """What a node runs at a tick, where nothing is made again."""
+    return _runs(values, place, node, tick, {})
+
+
 def _due(values: Mapping[str, Value], node: PlanNode, tick: int, read: Mapping[str, Collection[int]]) -> Sequence[int]:
     """The elements that a node makes at a tick; in transposed form, those that it takes."""
     made = values[node.outputs[0]]

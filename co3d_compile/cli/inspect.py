@@ -11,7 +11,7 @@ from co3d_compile.cli.comparison import print_comparison
 from co3d_compile.cli.exit_codes import Exit, exit_code_of
 from co3d_compile.cli.models import add_model_options, compile_options, read_given, require_clips
 from co3d_compile.cli.printing import JSON, print_json, print_paper, print_report, progress
-from co3d_compile.cli.values import depth, rules
+from co3d_compile.cli.values import count, rules
 from co3d_compile.cli.what_if import add_what_if_options, asks_what_if, print_what_if
 from co3d_compile.network import Network
 
@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="what co3d-compile wrote, or a model file as co3d-compile takes it; two are compared",
     )
-    add("--depth", type=depth, metavar="N", help="modules down to N names in place of layers, with sums")
+    add("--depth", type=count, metavar="N", help="modules down to N names in place of layers, with sums")
     add("--convention", choices=("own", "paper"), default="own", help=CONVENTION)
     add("--json", action="store_true", help=JSON)
     add_model_options(parser)

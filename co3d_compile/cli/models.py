@@ -9,7 +9,7 @@ from typing import Any
 from co3d_compile.capture.clip import ClipArgument
 from co3d_compile.capture.source import LoadedModel, read_model
 from co3d_compile.cli.printing import progress
-from co3d_compile.cli.values import OPS, clip_of, policy, see_working_folder, shapes
+from co3d_compile.cli.values import OPS, clip_of, count, policy, see_working_folder, shapes
 from co3d_compile.passes.state.aims import PREFERENCES
 from co3d_compile.passes.state.narrowing import STATE_DTYPES
 from co3d_compile.passes.whole_clips.policies import POLICIES
@@ -31,6 +31,14 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add("--trust-pickle", action="store_true", help="unpickle the file, which runs the code in it")
     add("--prefer", choices=PREFERENCES, default="memory", help="what state is chosen for (default: memory)")
     add("--recompute", action="store_true", help="make elements again where that keeps less, for more MACs")
+    add("--balance", action="store_true", help="of a strided network, make the heaviest tick as light as possible")
+    add(
+        "--extra-delay",
+        type=count,
+        default=0,
+        metavar="N",
+        help="ticks that outputs may be later, for that or for state",
+    )
     add(
         "--state-dtype",
         choices=tuple(STATE_DTYPES),
@@ -77,5 +85,7 @@ def compile_options(options: argparse.Namespace) -> dict[str, Any]:
         "prefer": options.prefer,
         "recompute": options.recompute,
         "state_dtype": options.state_dtype,
+        "balance": options.balance,
+        "extra_delay": options.extra_delay,
         "time_axis": axes[0] if axes and len(axes) == 1 else axes,
     }

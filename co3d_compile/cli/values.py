@@ -80,7 +80,7 @@ def elements(text: str) -> int:
     return int(text)
 
 
-def depth(text: str) -> int:
+def count(text: str) -> int:
     """A number from 0 up."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 up")

@@ -265,6 +265,23 @@ class Numbers:
 
 
 @dataclass(frozen=True)
+class Leeway:
+    """What was allowed beyond the smallest state at unchanged delay, and what there would be without it.
+
+    Attributes:
+        balance: the heaviest tick was made as light as possible.
+        extra_delay: ticks that outputs were allowed to be later.
+        heaviest_tick: otherwise, in multiply-accumulates of one stream.
+        held: otherwise, by one stream between ticks.
+    """
+
+    balance: bool
+    extra_delay: int
+    heaviest_tick: int
+    held: tuple[Numbers, ...]
+
+
+@dataclass(frozen=True)
 class StateChoice:
     """How the state was made small: what one stream would hold under other choices.
 
@@ -272,11 +289,13 @@ class StateChoice:
         prefer: ``memory``: as little as can be; ``speed``: transposed forms only where they move fewer bytes.
         earliest: if every window kept its inputs, and everything fired as early as it can.
         smallest: the least there is, at unchanged delay.
+        leeway: None where nothing was allowed for anything but this.
     """
 
     prefer: str
     earliest: tuple[Numbers, ...]
     smallest: tuple[Numbers, ...]
+    leeway: Leeway | None = None
 
 
 @dataclass(frozen=True)
@@ -381,6 +400,10 @@ class Plan:
         """Elements per period."""
         clock = self.timing(value).clock
         return self.period * len(clock.offsets) // clock.step
+
+    def lateness(self, value: str) -> int:
+        """Ticks that a value is later than it could be."""
+        return next((node.held for node in self.nodes if value in node.outputs), 0)
 
     def length(self, value: str, frames: int) -> int:
         """Elements of a video of so many frames."""

@@ -15,6 +15,7 @@ def recast(plan: Plan, old: torch.dtype, new: torch.dtype) -> Plan:
     """Every tensor of the old dtype in the new one; casts that the model itself makes stay."""
     if old == new:
         return plan
+    leeway = plan.state.leeway
     values = {
         name: replace(value, dtype=new if value.dtype == old else value.dtype) for name, value in plan.values.items()
     }
@@ -28,6 +29,7 @@ def recast(plan: Plan, old: torch.dtype, new: torch.dtype) -> Plan:
             plan.state,
             earliest=_recast_numbers(plan.state.earliest, old, new),
             smallest=_recast_numbers(plan.state.smallest, old, new),
+            leeway=leeway and replace(leeway, held=_recast_numbers(leeway.held, old, new)),
         ),
     )
 

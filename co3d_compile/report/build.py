@@ -12,13 +12,14 @@ from co3d_compile.clock.timing import Timing
 from co3d_compile.ops.arguments import dtype_name
 from co3d_compile.ops.flow import Way
 from co3d_compile.passes.state.narrowing import approximations_of
-from co3d_compile.plan.plan import Approximation, Form, LastResort, Plan, PlanInput, PlanNode, PlanOutput, Value
+from co3d_compile.plan.plan import Approximation, Form, LastResort, Leeway, Plan, PlanInput, PlanNode, PlanOutput, Value
 from co3d_compile.report.data import (
     FrameReport,
     InputReport,
     LastResortReport,
     Law,
     LayerReport,
+    LeewayReport,
     OutputReport,
     Report,
     Totals,
@@ -90,6 +91,7 @@ def _output(
         formulas=formulas.of_output(output.value),
         critical_path=delays.critical_path(output.value),
         carried=output.carried,
+        late=plan.lateness(output.value),
     )
 
 
@@ -116,6 +118,7 @@ def _totals(plan: Plan, weights: tuple[Tensor, ...], formulas: Formulas) -> Tota
         weight_bytes=sum(weight.numel() * weight.element_size() for weight in weights),
         gates=sum(node.way in (Way.GATE, Way.MIXING) for node in plan.nodes),
         formulas=formulas.of_totals(),
+        leeway=None if plan.state.leeway is None else _leeway(plan.state.leeway),
     )
 
 
@@ -126,6 +129,11 @@ def _macs(plan: Plan) -> dict[str, int]:
         node = plan.nodes[run.node]
         found[node.name] += run.macs(node)
     return found
+
+
+def _leeway(leeway: Leeway) -> LeewayReport:
+    held = sum(numbers.bytes for numbers in leeway.held)
+    return LeewayReport(leeway.balance, leeway.extra_delay, leeway.heaviest_tick, held)
 
 
 def _windowed_macs(plan: Plan) -> int:

@@ -94,6 +94,7 @@ class OutputReport:
         steady_tick: the tick of the first element that has seen no padding.
         padding: aggregated temporal padding, in frames: how far the first element reaches back before the video.
         critical_path: the layers that make the delay, from the input to the output; their ticks sum to the delay.
+        late: ticks of the delay that ``extra_delay`` added.
         deviation: of an approximate output, once it has been measured.
     """
 
@@ -111,6 +112,7 @@ class OutputReport:
     critical_path: tuple[DelayPart, ...] = ()
     carried: tuple[str, ...] = ()
     deviation: Deviation | None = None
+    late: int = 0
 
     @property
     def exact(self) -> bool:
@@ -248,6 +250,23 @@ class FrameReport:
 
 
 @dataclass(frozen=True)
+class LeewayReport:
+    """What was allowed for lighter ticks or less state, and what there would be otherwise.
+
+    Attributes:
+        balance: the heaviest tick was made as light as possible.
+        extra_delay: ticks that outputs were allowed to be later.
+        heaviest_tick: MACs of the heaviest tick otherwise.
+        state_bytes: state otherwise.
+    """
+
+    balance: bool
+    extra_delay: int
+    heaviest_tick: int
+    state_bytes: int
+
+
+@dataclass(frozen=True)
 class Totals:
     """The whole network.
 
@@ -263,7 +282,8 @@ class Totals:
         full_state_bytes: what the same numbers would take if they were not rounded.
         prefer: what the state was chosen for: ``memory`` or ``speed``.
         earliest_state_bytes: if every window kept its inputs, and everything fired as early as it can.
-        smallest_state_bytes: the least there is, at this delay.
+        smallest_state_bytes: the least there is, with no output later than it could be.
+        leeway: None where the state alone decided, and no output was allowed to be later.
         parameters: numbers in the weights that the network uses, buffers among them.
         share_streamed: of ``clip_macs``, what does not run on whole windows as a last resort; 0 to 1.
         gates: parts that are made under a policy, because the original makes them from the whole clip.
@@ -287,6 +307,7 @@ class Totals:
     weight_bytes: int
     gates: int
     formulas: TotalFormulas
+    leeway: LeewayReport | None = None
 
     @property
     def heaviest_tick(self) -> int:
@@ -297,6 +318,11 @@ class Totals:
     def lightest_tick(self) -> int:
         """MACs."""
         return min(self.macs_by_phase)
+
+    @property
+    def unevenness(self) -> float:
+        """The heaviest tick over the mean: 1 where all ticks are alike."""
+        return self.heaviest_tick / self.macs_per_frame if self.macs_per_frame else 1.0
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from co3d_compile.report.data import InputReport, LastResortReport, OutputReport, Report, Totals
+from co3d_compile.report.data import InputReport, LastResortReport, LeewayReport, OutputReport, Report, Totals
 from co3d_compile.report.layer_tables import critical_paths, largest_states, layer_sections, modules
 from co3d_compile.report.tables import add_fact, facts, headed, shape, stride
 
@@ -52,7 +52,8 @@ def _clock(output: OutputReport) -> Table:
     if output.carried:
         add_fact(table, "carried on", ", ".join(output.carried), "since the start, or the last reset")
     add_fact(table, "stride", f"{stride(output)} ticks" if output.stride > 1 else "every tick")
-    add_fact(table, "delay", f"{output.delay} ticks", _formula(output.formulas.delay))
+    late = f"{output.late} of them added" if output.late else ""
+    add_fact(table, "delay", f"{output.delay} ticks", " ".join(filter(None, (_formula(output.formulas.delay), late))))
     frames = f"{output.receptive_field} frames"
     if output.carried:
         add_fact(table, "receptive field", "unbounded", f"{frames} besides what is carried")
@@ -95,12 +96,19 @@ def _totals(totals: Totals, start: str, rate: str) -> RenderableType:
     add_fact(table, "clip / frame", f"{totals.saving:.2f}")
     add_fact(table, "streamed", f"{totals.share_streamed:.1%}", "of the MACs per clip")
     if totals.period > 1:
-        add_fact(table, "heaviest tick", f"{totals.heaviest_tick:,}", f"MACs, of a period of {totals.period} ticks")
+        uneven = f"MACs, {totals.unevenness:.2f} times the mean"
+        add_fact(table, "heaviest tick", f"{totals.heaviest_tick:,}", f"{uneven} of a period of {totals.period} ticks")
+        if totals.leeway is not None:
+            without = f"MACs, without {_allowed(totals.leeway)}"
+            add_fact(table, "  otherwise", f"{totals.leeway.heaviest_tick:,}", without)
         add_fact(table, "lightest tick", f"{totals.lightest_tick:,}", "MACs")
     add_fact(table, "state", f"{totals.state_bytes:,} bytes", f"{totals.state_elements:,} numbers")
     add_fact(table, "", "", _formula(totals.formulas.state_bytes))
     if totals.state_dtype is not None:
         add_fact(table, "  held in", totals.state_dtype, f"{totals.full_state_bytes:,} bytes if nothing were rounded")
+    if totals.leeway is not None:
+        held = f"{totals.leeway.state_bytes:,} bytes"
+        add_fact(table, "  otherwise", held, f"without {_allowed(totals.leeway)}")
     add_fact(table, "  all direct", f"{totals.earliest_state_bytes:,} bytes", "everything as early as it can fire")
     if totals.recomputed_macs:
         kept = f"{totals.smallest_state_bytes:,} bytes"
@@ -115,6 +123,11 @@ def _totals(totals: Totals, start: str, rate: str) -> RenderableType:
     add_fact(table, "start", start)
     add_fact(table, "rate", rate)
     return headed("Totals, for one stream", table)
+
+
+def _allowed(leeway: LeewayReport) -> str:
+    extra = f"{leeway.extra_delay} ticks of extra delay" if leeway.extra_delay != 1 else "1 tick of extra delay"
+    return " and ".join(["balance"] * leeway.balance + [extra] * (leeway.extra_delay > 0))
 
 
 def _formula(written: str) -> str:

@@ -207,10 +207,16 @@ def check_ticks(
     poison: bool = True,
     least_delay: bool = True,
     multiple: int = 1,
+    late: Sequence[int] = (),
 ) -> None:
-    """Every element comes at the first tick at which the original's answer is settled, never later or earlier."""
+    """Every element comes at the first tick at which the original's answer is settled, never later or earlier.
+
+    Args:
+        late: per output, so many ticks after that.
+    """
+    late = late or [0] * len(ticks)
     for frames in range(multiple, video.shape[time_axis], multiple):
-        came = [sum(tick < frames for tick in one) for one in ticks]
+        came = [sum(tick - more < frames for tick in one) for one, more in zip(ticks, late, strict=True)]
         counts = None
         for attempt in range(ATTEMPTS):
             more_frames = BEYOND + -BEYOND % multiple
@@ -245,6 +251,9 @@ def check_law(
 ) -> Network:
     """Compile the model and hold its stream against the original, by value, tick and count.
 
+    Where ``extra_delay`` is among the options, ticks are those of the original later by what the plan tells, which is
+    no more than that.
+
     Args:
         clip: the shape of the example clip.
         lengths: frames of the videos; the ticks are checked on the longest.
@@ -260,6 +269,8 @@ def check_law(
         make_alive(model, example, seed=seed)
     net = compile(model, example.clone(), time_axis=time_axis, **options)
     require(net.report.exact, "the law is for what is exact")
+    late = [net.plan.lateness(output.value) for output in net.plan.outputs]
+    require(max(late) <= options.get("extra_delay", 0), f"outputs are {late} ticks late")
     reference = reference or model
     frames = clip[time_axis]
     lengths = sorted(lengths) or [frames, frames + 5]
@@ -275,6 +286,7 @@ def check_law(
         poison=poison,
         least_delay=least_delay,
         multiple=multiple,
+        late=late,
     )
     for length in lengths[:-1]:
         shorter = check_video(net, reference, whole.narrow(time_axis, 0, length), axes, time_axis=time_axis)

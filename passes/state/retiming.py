@@ -1,4 +1,4 @@
-"""Forms and firing ticks for which the least is kept, at unchanged output delay.
+"""Forms and firing ticks for which the least is kept, at the delay that outputs may have.
 
 The register-minimisation retiming of Leiserson and Saxe ("Retiming synchronous circuitry", 1991): a node that fires r
 ticks later than it could lets its operands wait and its result appear r ticks later; who reads x at least
@@ -10,16 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 
 from co3d_compile.errors import InternalError
 from co3d_compile.passes.state.aims import Aims
+from co3d_compile.passes.state.constraints import Link, When, lateness_between, require_kept, require_waiting
 from co3d_compile.passes.state.forms import bytes_moved_more, has_transposed_form, prefers_speed
 from co3d_compile.passes.state.histories import element_bytes, held_numbers, place_histories
 from co3d_compile.passes.state.integer_program import IntegerProgram
+from co3d_compile.passes.state.lateness import lateness, most_useful_delay
 from co3d_compile.passes.state.reads import Read, reads_of
 from co3d_compile.passes.state.recomputation import recomputable
-from co3d_compile.plan.plan import Form, Numbers, PlanNode, StateChoice, Value, timing_of
+from co3d_compile.passes.state.work import Balance, heaviest_tick, work_by_phase, works_of
+from co3d_compile.plan.plan import Form, Leeway, Numbers, PlanNode, StateChoice, Value, timing_of
+
+SHARE = 1e-3
+"""By which the heaviest tick, and then the state, may be above the least: a proof of the last digits takes minutes."""
+BRANCHES = 200
+"""Of the search for outputs that are less late at the same work and state."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,11 @@ class Wiring:
         """What one stream holds between ticks."""
         return held_numbers(self.values)
 
+    @property
+    def work_by_phase(self) -> tuple[int, ...]:
+        """Multiply-accumulates of one stream."""
+        return work_by_phase(self.values, self.nodes, self.period)
+
     def choosable(self, prefer: str) -> dict[int, PlanNode]:
         """By index, the nodes that may take the transposed form."""
         return {
@@ -55,47 +67,83 @@ class Wiring:
 def smallest_state(wiring: Wiring, aims: Aims) -> tuple[Wiring, StateChoice]:
     """The same network with forms, firing ticks and histories.
 
-    Law: no value changes, no output comes out later, and no choice of forms and firing ticks keeps less (under
-    ``speed``: no choice among the forms that move the fewest bytes).
+    Law: no value changes, no output comes out later than ``extra_delay`` allows, and no choice of forms and firing
+    ticks keeps less (under ``speed``: no choice among the forms that move the fewest bytes); with ``balance``: no
+    choice has a heaviest tick that is lighter, and of those that have it so light none keeps less, by more than SHARE.
     """
     earliest = wiring.with_histories().held
     smallest = _Choice(wiring, Aims()).made()
-    chosen = smallest if aims == Aims() else _Choice(wiring, aims).made()
-    return chosen, StateChoice(aims.prefer, earliest, smallest.held)
+    without = replace(aims, balance=False, extra_delay=0)
+    bound = smallest if without == Aims() else _Choice(wiring, without).made()
+    choice = StateChoice(aims.prefer, earliest, smallest.held)
+    if aims.is_bound:
+        return bound, choice
+    leeway = Leeway(aims.balance, aims.extra_delay, max(bound.work_by_phase), bound.held)
+    return _Choice(wiring, aims).made(), replace(choice, leeway=leeway)
 
 
 @dataclass
 class _Choice:
-    """The integer program of one network, and its solution read back."""
+    """The integer program of one network, and its solution read back.
+
+    Attributes:
+        state: what each variable adds to the bytes kept.
+        moved: what each form adds to the bytes moved.
+    """
 
     wiring: Wiring
     aims: Aims
     program: IntegerProgram = field(default_factory=IntegerProgram)
     state: dict[int, int] = field(default_factory=dict)
     moved: dict[int, int] = field(default_factory=dict)
+    balance: Balance | None = None
 
     def made(self) -> Wiring:
         wiring = self.wiring
-        reads = reads_of(wiring.values, wiring.nodes, dict.fromkeys(wiring.outputs, 0), wiring.period)
+        late = min(self.aims.extra_delay, most_useful_delay(len(wiring.nodes), wiring.period))
+        reads = reads_of(wiring.values, wiring.nodes, dict.fromkeys(wiring.outputs, late), wiring.period)
         most = {read.reader: read.most for read in reads}
         later = {place: self.program.variable(most.get(place, 0)) for place in range(len(wiring.nodes))}
         forms = {place: self._form(node) for place, node in wiring.choosable(self.aims.prefer).items()}
         kept = {name: self._kept(value) for name, value in wiring.values.items() if value.timing is not None}
         again = self._again() if self.aims.recompute else {}
         for read in reads:
-            self.program.require(_difference(later, read), -read.slack)
+            self.program.require(lateness_between(later, read), -read.slack)
             self._require(read, later, kept, forms.get(read.reader), again)
         self._keep_what_is_carried(kept)
-        solution = self.program.minimise(self.state, self.moved | dict.fromkeys(later.values(), 1))
+        solution = self._solved(most, later, forms)
         held = {place: solution[variable] for place, variable in later.items()}
         transposed = {place for place, variable in forms.items() if solution[variable]}
         recomputed = {name for name, link in again.items() if solution[link.variable]}
         chosen = _applied(wiring, held, transposed, recomputed).with_histories()
-        if sum(numbers.bytes for numbers in chosen.held) != sum(
-            weight * solution[variable] for variable, weight in self.state.items()
-        ):
-            raise InternalError("the state that was chosen is not the state that the histories hold")
+        self._require_as_solved(chosen, solution)
         return chosen
+
+    def _require_as_solved(self, chosen: Wiring, solution: Sequence[int]) -> None:
+        held = sum(numbers.bytes for numbers in chosen.held)
+        if held != sum(weight * solution[variable] for variable, weight in self.state.items()):
+            raise InternalError("the state that was chosen is not the state that the histories hold")
+        if self.balance is not None:
+            heaviest = solution[self.balance.heaviest] * self.balance.unit
+            if max(chosen.work_by_phase) > heaviest:
+                raise InternalError("the heaviest tick that was chosen is not the heaviest of the schedule")
+
+    def _solved(self, most: Mapping[int, int], later: Mapping[int, int], forms: Mapping[int, int]) -> list[int]:
+        """What is asked for first, then what is left to choose."""
+        wiring = self.wiring
+        makers = {name: later[place] for place, node in enumerate(wiring.nodes) for name in node.outputs}
+        clocks = {name: timing_of(wiring.values[name]).clock for name in wiring.outputs}
+        late = lateness(self.program, clocks, makers)
+        rest = self.moved | dict.fromkeys(later.values(), 1)
+        works = works_of(wiring.values, wiring.nodes, most, forms)
+        if not self.aims.balance or not works:
+            return self.program.minimise(self.state, *[late] * bool(self.aims.extra_delay), rest)
+        self.balance = heaviest_tick(self.program, wiring.period, works, later, forms)
+        solution = self.program.minimise({self.balance.heaviest: 1}, self.state, gap=SHARE)
+        if self.aims.extra_delay:
+            solution = self.program.improve(late, solution, BRANCHES)
+        self.program.fix(self.balance.choices, solution)
+        return self.program.minimise(rest)
 
     def _form(self, node: PlanNode) -> int:
         """1 where the node takes the transposed form."""
@@ -134,11 +182,11 @@ class _Choice:
         while True:
             link = again.get(read.value)
             lifted = [*unread, *([] if link is None else [link.variable])]
-            waited, variable = _difference(later, read), kept[read.value]
+            waited, variable = lateness_between(later, read), kept[read.value]
             when = When(unless=(*lifted, *([] if form is None else [form])), only=tuple(passed))
-            _require_kept(self.program, read, waited, variable, when)
+            require_kept(self.program, read, waited, variable, when)
             if form is not None:
-                _require_waiting(self.program, read, waited, variable, When(tuple(lifted), (*passed, form)))
+                require_waiting(self.program, read, waited, variable, When(tuple(lifted), (*passed, form)))
             if link is None:
                 return
             passed.append(link.variable)
@@ -151,73 +199,6 @@ class _Choice:
         for node in self.wiring.nodes:
             for name in node.carried:
                 self.program.require({kept[name]: 1}, values[name].keep)
-
-
-@dataclass(frozen=True)
-class Link:
-    """A value that may be made again.
-
-    Attributes:
-        variable: 1 where it is.
-        source: what it is made from.
-        maker, source_maker: indices of the nodes that make them; None for an input.
-    """
-
-    variable: int
-    source: str
-    maker: int
-    source_maker: int | None
-
-
-@dataclass(frozen=True)
-class When:
-    """A constraint's condition: none of some variables is 1, and all of others are."""
-
-    unless: tuple[int, ...] = ()
-    only: tuple[int, ...] = ()
-
-    def require(self, program: IntegerProgram, terms: Mapping[int, int], least: int, lack: int) -> None:
-        """The terms are no less than ``least`` where the condition holds. ``lack``: how far they may be below it."""
-        lack = max(0, lack)
-        free = dict.fromkeys(self.unless, lack) | dict.fromkeys(self.only, -lack)
-        program.require({**terms, **free}, least - lack * len(self.only))
-
-
-def _difference(later: Mapping[int, int], read: Read) -> dict[int, int]:
-    """How much later the reader fires than its operand is made."""
-    terms = {later[read.reader]: 1}
-    return terms if read.maker is None else terms | {later[read.maker]: -1}
-
-
-def _require_kept(program: IntegerProgram, read: Read, waited: Mapping[int, int], kept: int, when: When) -> None:
-    """``kept`` is no less than the direct form needs."""
-    steps = read.steps
-    least, until = steps[0]
-    when.require(program, {kept: 1}, least, least)
-    span = read.source.clock.step
-    regular = [(least + place, until + place * span) for place in range(len(steps))]
-    if steps[:-1] == tuple(regular[:-1]) and steps[-1][0] == regular[-1][0] and steps[-1][1] <= regular[-1][1]:
-        if len(steps) > 1:
-            bound = span * least - until
-            when.require(program, {kept: span, **_negated(waited)}, bound, read.most + bound)
-        return
-    # a staircase of uneven steps: one variable per step, and each needs the one before it
-    climbed = [program.variable(1) for _ in steps[1:]]
-    heights = [high - low for (low, _), (high, _) in pairwise(steps)]
-    widths = [high - low for (_, low), (_, high) in pairwise(steps)]
-    when.require(program, {**dict(zip(climbed, widths, strict=True)), **_negated(waited)}, -until, read.most - until)
-    for lower, upper in pairwise(climbed):
-        program.require({lower: 1, upper: -1}, 0)
-    when.require(program, {kept: 1, **{v: -h for v, h in zip(climbed, heights, strict=True)}}, least, steps[-1][0])
-
-
-def _require_waiting(program: IntegerProgram, read: Read, waited: Mapping[int, int], kept: int, when: When) -> None:
-    """In transposed form an operand is kept until it is taken: ``ceil(ticks / stride)`` elements."""
-    when.require(program, {kept: read.source.clock.step, **_negated(waited)}, read.slack, read.most + read.slack)
-
-
-def _negated(terms: Mapping[int, int]) -> dict[int, int]:
-    return {variable: -factor for variable, factor in terms.items()}
 
 
 def _applied(
