@@ -152,6 +152,31 @@ def test_layers_of_a_strided_block() -> None:
     assert sum(layer.state_share for layer in report.layers) == pytest.approx(1)
 
 
+def test_spans_and_waits_of_a_strided_block() -> None:
+    report = report_of(StridedBlock(), (1, 1, 8, 2, 2))
+    layers = {layer.path or layer.operation: layer for layer in report.layers if layer.operation != "relu"}
+    add = layers["add"]
+
+    assert layers["input"].span == (0, 0)
+    assert layers["conv1"].span == (-1, 1)
+    assert layers["shortcut"].span == (0, 0)
+    assert (add.span, add.delay) == ((-3, 3), 3)
+    assert {(read.layer, read.tick, read.wait) for read in add.reads} == {
+        (layers["conv2"].name, 3, 0),
+        (layers["shortcut"].name, 0, 3),
+    }
+
+
+def test_schedule_of_a_strided_block() -> None:
+    report = report_of(StridedBlock(), (1, 1, 8, 2, 2))
+    names = {layer.name: layer.path or layer.operation for layer in report.layers}
+    even, odd = ([(names[firing.layer], firing.elements) for firing in phase] for phase in report.schedule)
+
+    assert even == [("shortcut", 1)]
+    assert [name for name, _ in odd if name != "relu"] == ["conv1", "conv2", "add"]
+    assert tuple(sum(firing.macs for firing in phase) for phase in report.schedule) == report.totals.macs_by_phase
+
+
 def test_outputs_are_named_by_their_place_in_the_structure() -> None:
     assert [output.name for output in report_of(TwoPools()).outputs] == ["['pooled']", "['frames']"]
 

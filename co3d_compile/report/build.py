@@ -10,8 +10,18 @@ from torch import Tensor
 
 from co3d_compile.clock.timing import Timing
 from co3d_compile.ops.flow import Way
-from co3d_compile.plan.plan import Form, LastResort, Plan, PlanInput, PlanNode, PlanOutput, Value
-from co3d_compile.report.data import InputReport, LastResortReport, Law, LayerReport, OutputReport, Report, Totals
+from co3d_compile.plan.plan import Feeding, Firing, Form, LastResort, Plan, PlanInput, PlanNode, PlanOutput, Value
+from co3d_compile.report.data import (
+    FiringReport,
+    InputReport,
+    LastResortReport,
+    Law,
+    LayerReport,
+    OutputReport,
+    ReadReport,
+    Report,
+    Totals,
+)
 from co3d_compile.report.delays import Delays, operation_of
 from co3d_compile.report.modules import roll_up
 from co3d_compile.report.places import laws, neediest_readers, padded_share
@@ -39,8 +49,20 @@ def build_report(plan: Plan, weights: Iterable[Tensor] = ()) -> Report:
         totals=totals,
         layers=layers,
         modules=roll_up(layers),
+        schedule=tuple(_phase(plan, firings) for firings in plan.schedule),
         last_resorts=tuple(_last_resort(plan, part) for part in plan.last_resorts),
     )
+
+
+def _phase(plan: Plan, firings: Iterable[Firing | Feeding]) -> tuple[FiringReport, ...]:
+    """Each layer once, however many elements it makes or takes."""
+    found: dict[str, FiringReport] = {}
+    for firing in firings:
+        node = plan.nodes[firing.node]
+        before = found.get(node.name, FiringReport(node.name, 0, 0))
+        made = firing.count if isinstance(firing, Firing) else int(firing.done is not None)
+        found[node.name] = FiringReport(node.name, before.elements + made, before.macs + firing.macs(node))
+    return tuple(found.values())
 
 
 def _last_resort(plan: Plan, part: LastResort) -> LastResortReport:
@@ -105,11 +127,13 @@ class _Whole:
     plan: Plan
     totals: Totals
     readers: Mapping[str, PlanNode]
+    makers: Mapping[str, str]
     laws: Mapping[str, Law]
 
 
 def _layers(plan: Plan, totals: Totals) -> tuple[LayerReport, ...]:
-    whole = _Whole(plan, totals, neediest_readers(plan), laws(plan))
+    makers = {value: node.name for node in plan.nodes for value in node.outputs}
+    whole = _Whole(plan, totals, neediest_readers(plan), makers, laws(plan))
     inputs = (_input_layer(whole, given) for given in plan.inputs)
     return (*inputs, *(_layer(whole, node) for node in plan.nodes))
 
@@ -123,6 +147,7 @@ def _layer(whole: _Whole, node: PlanNode) -> LayerReport:
     return _row(
         whole,
         node.outputs,
+        reads=_reads(plan, node, whole.makers),
         name=node.name,
         path=node.path,
         operation=operation_of(node),
@@ -142,6 +167,7 @@ def _row(
     name: str,
     path: str,
     operation: str,
+    reads: tuple[ReadReport, ...] = (),
     kernel: int = 1,
     padding: int = 0,
     macs_per_frame: float = 0.0,
@@ -162,6 +188,8 @@ def _row(
         stride=timing.stride,
         elements=_elements(timing),
         delay=timing.delay,
+        span=(timing.lo(0), timing.hi(0)),
+        reads=reads,
         kernel=kernel,
         padding=padding,
         shift=timing.padding,
@@ -178,6 +206,18 @@ def _row(
         state_bytes=state_bytes,
         state_share=_share(state_bytes, totals.state_bytes),
     )
+
+
+def _reads(plan: Plan, node: PlanNode, makers: Mapping[str, str]) -> tuple[ReadReport, ...]:
+    """Each layer that is read once, as its last element is read (what the node carries on itself is no other layer)."""
+    delay = plan.timing(node.outputs[0]).delay
+    newest: dict[str, int] = {}
+    for value, taps in zip(node.reads, node.taps, strict=True):
+        if value not in node.carried:
+            layer = makers.get(value, value)
+            tick = plan.timing(value).clock(taps.index.last(0))
+            newest[layer] = max(tick, newest.get(layer, tick))
+    return tuple(ReadReport(layer, tick, delay - tick) for layer, tick in newest.items())
 
 
 def _padding(plan: Plan, node: PlanNode) -> int:
