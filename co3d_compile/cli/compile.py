@@ -12,6 +12,7 @@ from co3d_compile.artifact import require_writable
 from co3d_compile.capture.clip import ClipArgument
 from co3d_compile.capture.source import LoadedModel, read_model
 from co3d_compile.cli.exit_codes import Exit, exit_code_of
+from co3d_compile.cli.pages import add_pages, require_places, write_pages
 from co3d_compile.cli.printing import JSON, print_json, print_report, progress, say
 from co3d_compile.cli.values import OPS, clip_of, elements, policy, rules, see_working_folder, shapes
 from co3d_compile.network import Network
@@ -74,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         help="compare with the model on a random video before writing (default: yes)",
     )
     add("--json", action="store_true", help=JSON)
+    add_pages(parser)
     return parser
 
 
@@ -86,6 +88,7 @@ def _require_usable(parser: argparse.ArgumentParser, options: argparse.Namespace
 
 def _compile(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Exit:
     require_writable(options.out)
+    require_places(options)
     if options.factory or options.trust_pickle:
         see_working_folder()
     # before the model: a file that calls an operator of one's own is read only where that is defined
@@ -104,6 +107,7 @@ def _compile(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Ex
         return Exit.DIFFERENCE
     network.save(options.out)
     say(f"{options.out}: written, {os.path.getsize(options.out):,} bytes, from {loaded.kind}")
+    write_pages(network.report, options.out, options)
     return Exit.DONE
 
 

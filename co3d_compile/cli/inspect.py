@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from co3d_compile.api import load
 from co3d_compile.cli.comparison import print_comparison
 from co3d_compile.cli.exit_codes import Exit, exit_code_of
+from co3d_compile.cli.pages import add_pages, require_places, write_pages
 from co3d_compile.cli.printing import JSON, print_json, print_paper, print_report, progress
 from co3d_compile.cli.values import OPS, depth, rules
 from co3d_compile.network import Network
@@ -25,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--convention paper: for one network, without --depth")
     if options.depth is not None and (options.json or len(options.network) > 1):
         parser.error("--depth: for the tables of one network; JSON has every depth")
+    if (options.html or options.svg) and len(options.network) > 1:
+        parser.error("--html and --svg: for one network")
     return exit_code_of(lambda: _inspect(options))
 
 
@@ -39,11 +42,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--ops", action="append", metavar="PACKAGE.MODULE:RULE", help=OPS)
     add("--convention", choices=("own", "paper"), default="own", help=CONVENTION)
     add("--json", action="store_true", help=JSON)
+    add_pages(parser)
     return parser
 
 
 def _inspect(options: argparse.Namespace) -> Exit:
+    require_places(options)
     networks = [_read(path, options) for path in options.network]
+    if len(networks) == 1:
+        write_pages(networks[0].report, options.network[0], options)
     if options.convention == "paper":
         return _inspect_as_the_paper(networks[0], json=options.json)
     reports = [network.report for network in networks]
