@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 import co3d_compile
 from co3d_compile.report.data import Report
@@ -27,6 +28,18 @@ SCHEMES = ("light", "dark")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     with opened_browser(tmp_path_factory.mktemp("profile")) as found:
         yield found
+
+
+class Again(nn.Module):
+    """A module that runs before and after another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared = nn.Conv3d(2, 2, 1)
+        self.between = nn.Conv3d(2, 2, 1)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return self.shared(self.between(self.shared(clip)))
 
 
 def page_of(report: Report, folder: Path) -> Path:
@@ -105,7 +118,7 @@ def test_all_parts_are_there_and_hold_the_reports_numbers(browser: Browser, tmp_
     headings = browser.ask("[...document.querySelectorAll('h2')].map(head => head.textContent)")
     assert headings == ["In short", "Outputs", "The network along time", "Schedule", "All layers"]
     assert column(browser, 5) == [str(layer.delay) for layer in report.layers]
-    assert column(browser, 11) == [str(layer.history) for layer in report.layers]
+    assert column(browser, 11) == [str(layer.history or "") for layer in report.layers]
     assert browser.ask("document.querySelectorAll('.phase').length") == report.totals.period
     counts = browser.ask("[...document.querySelectorAll('.phase')].map(phase => phase.querySelectorAll('li').length)")
     assert counts == [len(firings) for firings in report.schedule]
@@ -138,6 +151,14 @@ def test_links_meet_the_rows_they_join(browser: Browser, tmp_path: Path) -> None
     assert browser.ask(ends) == [1] * 5
     browser.do("document.querySelector('#fold').click()")
     assert browser.ask(ends) == [1] * 4
+
+
+def test_links_lead_up_where_a_module_runs_again(browser: Browser, tmp_path: Path) -> None:
+    browser.show(page_of(report_of(Again()), tmp_path))
+    ends = "[...document.querySelectorAll('#links path')].map(path => path.getAttribute('d').match(/ (.*)V(.*)/))"
+    lengths = browser.ask(f"{ends}.map(([_, from, to]) => Math.sign(to - from))")
+
+    assert lengths == [1, -1, 1]
 
 
 def test_keys_reach_everything(browser: Browser, tmp_path: Path) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil, floor
 
 from co3d_compile.report.data import LayerReport
 
 LABELS = 8
 """Numbers that fit on a phone's width."""
+MARGIN = 0.035
+"""Of the axis: half a number's width on a phone. Nearer to the ends none would fit."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,9 @@ class Axis:
 
     @property
     def labels(self) -> range:
-        """Ticks with a grid line and a number."""
-        return range(-(-self.start // self.step) * self.step, self.stop, self.step)
+        """Ticks with a number; grid lines go on to both ends."""
+        first, last = (self.start + share * (self.stop - self.start) for share in (MARGIN, 1 - MARGIN))
+        return range(ceil(first / self.step) * self.step, floor(last) + 1, self.step)
 
     def at(self, tick: float) -> float:
         """The place of a tick's beginning, 0 to 1."""

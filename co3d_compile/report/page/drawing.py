@@ -118,7 +118,7 @@ def _axis(root: Element, sheet: _Sheet) -> None:
 def _links(root: Element, sheet: _Sheet, links: Sequence[Link], place: dict[Row, int]) -> None:
     drawn = {(place[link.maker], place[link.reader], link.at): link.waits for link in links}
     for (maker, reader, at), waits in drawn.items():
-        if maker < reader:
+        if maker != reader:
             x = sheet.x(at)
             _line(root, (x, sheet.y(maker)), (x, sheet.y(reader)), FILLS["wait"] if waits else "#9aa7b8")
 
@@ -142,6 +142,8 @@ def _mark(root: Element, sheet: _Sheet, y: float, mark: Mark) -> None:
         _box(root, start - 1.5, y - 1.5, 3, 3, FILLS["wait"])
         return
     height = HEIGHTS[mark.kind]
+    if mark.kind == "tick":
+        start, stop = start - 2, start + 2
     _box(root, start, y - height / 2, max(stop - start, 2.0), height, FILLS[mark.kind])
 
 

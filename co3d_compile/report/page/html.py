@@ -16,7 +16,10 @@ from co3d_compile.report.page.lines import lines_of
 from co3d_compile.report.page.outline import outline_of
 from co3d_compile.report.page.places import links_of
 
-TOOLS = {name: getattr(wording, name) for name in ("in_bytes", "scaled", "signed", "sizes", "span", "stride", "ticks")}
+TOOLS = {
+    name: getattr(wording, name)
+    for name in ("clock", "frames", "in_bytes", "scaled", "signed", "sizes", "span", "stride", "ticks")
+}
 
 
 def render_page(report: Report, title: str) -> str:

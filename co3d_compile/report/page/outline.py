@@ -52,7 +52,9 @@ class Row:
     @property
     def remark(self) -> str:
         """What the label of a chain does not say of it."""
-        return self.operations.removeprefix(self.label.split(" ")[0]).lstrip()
+        head, *rest = (layer.operation for layer in self.layers)
+        told = self.label.split(" ")[0] == head
+        return " ".join(f"+ {operation}" for operation in rest) if told else self.operations
 
     def walk(self) -> Iterator[Row]:
         """This row and all in it, from top to bottom."""

@@ -78,10 +78,10 @@
     for (const [maker, reader, at, waits] of links) {
       const from = inSight(maker);
       const to = inSight(reader);
-      if (from >= to) continue;
+      if (from === to) continue;
       const x = (strips[from].left - frame.left - graph.clientLeft + at * strips[from].width).toFixed(1);
       const shown = waits && to === reader ? "waits" : next.get(from) === to ? "" : "skips";
-      paths.set(`M${x} ${place[from] + 8}V${place[to]}`, shown);
+      paths.set(`M${x} ${place[from] + (from < to ? 8 : -8)}V${place[to]}`, shown);
     }
     $("links").replaceChildren(
       ...[...paths].map(([d, shown]) => {

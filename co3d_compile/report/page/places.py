@@ -15,7 +15,7 @@ Kind = Literal["span", "reach", "wait", "tick"]
 span   the input frames that the first element depends on
 reach  from the first element of what is read to the newest that goes into the row's first element
 wait   from there until the row's first element is made: a residual that is held back
-tick   the first element itself: the delay
+tick   the first element itself: the delay; drawn about its middle
 """
 
 
@@ -56,7 +56,7 @@ def marks_of(row: Row, axis: Axis, layers: Mapping[str, LayerReport]) -> list[Ma
     return [
         Mark("span", axis.at(first), axis.at(last + 1)),
         *within,
-        Mark("tick", axis.at(delay), axis.at(delay + 1)),
+        Mark("tick", axis.middle(delay), axis.middle(delay)),
     ]
 
 

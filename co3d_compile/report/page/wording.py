@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from co3d_compile.report.data import LayerReport
+from co3d_compile.report.data import LayerReport, OutputReport
 
 
 def scaled(number: float) -> str:
@@ -22,6 +22,16 @@ def in_bytes(number: int) -> str:
 
 def ticks(number: int) -> str:
     return "1 tick" if number == 1 else f"{number} ticks"
+
+
+def frames(number: int) -> str:
+    return "1 frame" if number == 1 else f"{number} frames"
+
+
+def clock(clocked: LayerReport | OutputReport) -> str:
+    """How often elements come."""
+    often = "at every tick" if clocked.stride == 1 else f"every {clocked.stride} ticks"
+    return often if clocked.elements == 1 else f"{clocked.elements} elements {often}"
 
 
 def sizes(shape: Sequence[int]) -> str:
