@@ -132,10 +132,10 @@ def test_spans_and_waits_are_drawn_to_scale(browser: Browser, tmp_path: Path) ->
     width = "document.querySelector(arguments[0]).getBoundingClientRect().width"
     tick = browser.ask(width, ".rows .strip") / (axis.stop - axis.start)
 
-    # the shortcut's element waits from tick 0 to tick 3; the branch depends on frames -3 to 3
-    assert browser.ask(width, ".rows i.wait:not(.inside)") == pytest.approx(3 * tick, abs=1)
+    # the input's element waits from tick 0 to tick 2; the branch depends on frames -2 to 2
+    assert browser.ask(width, ".rows i.wait:not(.inside)") == pytest.approx(2 * tick, abs=1)
     spans = browser.ask("[...document.querySelectorAll('.rows i.span')].map(s => s.getBoundingClientRect().width)")
-    assert max(spans) == pytest.approx(7 * tick, abs=1)
+    assert max(spans) == pytest.approx(5 * tick, abs=1)
 
 
 def test_links_meet_the_rows_they_join(browser: Browser, tmp_path: Path) -> None:
@@ -148,9 +148,9 @@ def test_links_meet_the_rows_they_join(browser: Browser, tmp_path: Path) -> None
         return middle.filter(y => Math.abs(y - box.bottom) < 1).length;
     })"""
 
-    assert browser.ask(ends) == [1] * 5
-    browser.do("document.querySelector('#fold').click()")
     assert browser.ask(ends) == [1] * 4
+    browser.do("document.querySelector('#fold').click()")
+    assert browser.ask(ends) == [1] * 3
 
 
 def test_links_lead_up_where_a_module_runs_again(browser: Browser, tmp_path: Path) -> None:
