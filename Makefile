@@ -14,7 +14,7 @@ VIDEO ?=
 demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py $(if $(VIDEO),--video "$(VIDEO)")
 
-test: $(VENV)/.ready
+test: $(VENV)/.ready $(VENV)/.browser
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -54,6 +54,15 @@ $(VENV)/.ready: pyproject.toml requirements-models.txt requirements-peers.txt
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	$(BIN)/pip install --quiet --no-deps -r requirements-models.txt
 	$(BIN)/pip install --quiet --only-binary :all: -r requirements-peers.txt || echo "tract has no wheel for this machine: tests/peers skips it"
+	touch $@
+
+# For the tests of the report's page, which are skipped where no browser can be had.
+BROWSER := chromium chromium-driver
+$(VENV)/.browser: $(VENV)/.ready
+	command -v chromedriver >/dev/null \
+	|| { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq \
+	     && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(BROWSER) >/dev/null; } \
+	|| echo "no $(BROWSER) here, and no way to install them: tests/test_page_in_browser.py skips"
 	touch $@
 
 clean:

@@ -12,18 +12,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import zipfile
 from collections.abc import Mapping
-from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError
 
 from co3d_compile.errors import ArtifactError
+from co3d_compile.files import replacing
 from co3d_compile.ops.table import BUILT_IN, OperationTable
 from co3d_compile.plan.encoding import PLAN_FILE, decode_plan, encode_plan
 from co3d_compile.plan.plan import Plan
@@ -57,7 +56,8 @@ def write_artifact(
     }
     members[META] = _json(_meta(members))
     try:
-        _replace_file(Path(path), members)
+        with replacing(path) as file:
+            _write_members(file, members)
     except OSError as failure:
         raise ArtifactError(
             f"{path}: cannot be written: {failure.strerror or failure}\n  try: a folder that exists and has room"
@@ -120,33 +120,11 @@ def _json(value: object) -> bytes:
     return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
 
 
-def _replace_file(path: Path, members: Mapping[str, bytes]) -> None:
-    """In the same folder, so that the last step is a rename, which happens wholly or not at all."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            _write_members(file, members)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
-
-
-def _write_members(file: Any, members: Mapping[str, bytes]) -> None:
+def _write_members(file: BinaryIO, members: Mapping[str, bytes]) -> None:
     with zipfile.ZipFile(file, "w") as archive:
         for name, content in members.items():
             packed = zipfile.ZIP_STORED if name == TENSORS else zipfile.ZIP_DEFLATED
             archive.writestr(zipfile.ZipInfo(name, EPOCH), content, compress_type=packed)
-
-
-def _umask() -> int:
-    """The process's mask, which can only be read by setting it; mkstemp makes files for the owner alone."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _read_members(path: str | os.PathLike[str]) -> dict[str, bytes]:

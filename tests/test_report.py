@@ -152,6 +152,34 @@ def test_layers_of_a_strided_block() -> None:
     assert sum(layer.state_share for layer in report.layers) == pytest.approx(1)
 
 
+def test_spans_and_waits_of_a_strided_block() -> None:
+    """The shortcut waits 3 ticks, before it or behind it."""
+    report = report_of(StridedBlock(), (1, 1, 8, 2, 2))
+    layers = {layer.path or layer.operation: layer for layer in report.layers if layer.operation != "relu"}
+    waits = {(read.layer, name): read.wait for name, layer in layers.items() for read in layer.reads}
+    shortcut = layers["shortcut"].name
+
+    assert {name: layer.span for name, layer in layers.items()} == {
+        "input": (0, 0),
+        "conv1": (-1, 1),
+        "conv2": (-3, 3),
+        "shortcut": (0, 0),
+        "add": (-3, 3),
+    }
+    assert waits[layers["conv2"].name, "add"] == 0
+    assert waits[layers["input"].name, "shortcut"] + waits[shortcut, "add"] == 3
+    assert all(read.tick + read.wait == layer.delay for layer in report.layers for read in layer.reads)
+
+
+def test_schedule_of_a_strided_block() -> None:
+    """Each layer makes one element in a period, at the phase of its clock."""
+    report = report_of(StridedBlock(), (1, 1, 8, 2, 2))
+    made = [{firing.layer: firing.elements for firing in firings if firing.elements} for firings in report.schedule]
+
+    assert made == [{layer.name: 1 for layer in report.layers[1:] if layer.delay % 2 == phase} for phase in range(2)]
+    assert tuple(sum(firing.macs for firing in phase) for phase in report.schedule) == report.totals.macs_by_phase
+
+
 def test_outputs_are_named_by_their_place_in_the_structure() -> None:
     assert [output.name for output in report_of(TwoPools()).outputs] == ["['pooled']", "['frames']"]
 

@@ -13,6 +13,7 @@ from co3d_compile.capture.clip import ClipArgument
 from co3d_compile.capture.source import LoadedModel
 from co3d_compile.cli.exit_codes import Exit, exit_code_of
 from co3d_compile.cli.models import add_model_options, compile_options, read_given, require_clips
+from co3d_compile.cli.pages import add_pages, require_places, write_pages
 from co3d_compile.cli.printing import JSON, print_json, print_report, progress, say
 from co3d_compile.cli.values import elements, rules
 from co3d_compile.network import Network
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         help="compare with the model on a random video before writing (default: yes)",
     )
     add("--json", action="store_true", help=JSON)
+    add_pages(parser)
     return parser
 
 
@@ -65,6 +67,7 @@ def _require_usable(parser: argparse.ArgumentParser, options: argparse.Namespace
 
 def _compile(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Exit:
     require_writable(options.out)
+    require_places(options)
     # before the model: a file that calls an operator of one's own is read only where that is defined
     ops = rules(options.ops or ())
     loaded, clip = read_given(parser, options.model, options)
@@ -77,6 +80,7 @@ def _compile(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Ex
         return Exit.DIFFERENCE
     network.save(options.out)
     say(f"{options.out}: written, {os.path.getsize(options.out):,} bytes, from {loaded.kind}")
+    write_pages(network.report, options.out, options)
     return Exit.DONE
 
 

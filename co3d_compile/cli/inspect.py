@@ -10,6 +10,7 @@ from co3d_compile.artifact import is_artifact
 from co3d_compile.cli.comparison import print_comparison
 from co3d_compile.cli.exit_codes import Exit, exit_code_of
 from co3d_compile.cli.models import add_model_options, compile_options, read_given, require_clips
+from co3d_compile.cli.pages import add_pages, require_places, write_pages
 from co3d_compile.cli.printing import JSON, print_json, print_paper, print_report, progress
 from co3d_compile.cli.values import count, rules
 from co3d_compile.cli.what_if import add_what_if_options, asks_what_if, print_what_if
@@ -23,8 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(argv)
     require_clips(parser, options)
-    if asks_what_if(options) and (options.convention == "paper" or options.depth is not None):
-        parser.error("--window, --size and --rate: a table of its own, without --convention and --depth")
+    pages = options.html or options.svg
+    if asks_what_if(options) and (options.convention == "paper" or options.depth is not None or pages):
+        parser.error("--window, --size and --rate: a table of its own, without --convention, --depth, --html and --svg")
     if asks_what_if(options):
         return exit_code_of(lambda: print_what_if(parser, options))
     if len(options.network) > 2:
@@ -33,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--convention paper: for one network, without --depth")
     if options.depth is not None and (options.json or len(options.network) > 1):
         parser.error("--depth: for the tables of one network; JSON has every depth")
+    if pages and len(options.network) > 1:
+        parser.error("--html and --svg: for one network")
     return exit_code_of(lambda: _inspect(parser, options))
 
 
@@ -51,13 +55,17 @@ def _parser() -> argparse.ArgumentParser:
     add("--depth", type=count, metavar="N", help="modules down to N names in place of layers, with sums")
     add("--convention", choices=("own", "paper"), default="own", help=CONVENTION)
     add("--json", action="store_true", help=JSON)
+    add_pages(parser)
     add_model_options(parser)
     add_what_if_options(parser)
     return parser
 
 
 def _inspect(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Exit:
+    require_places(options)
     networks = [_read(parser, path, options) for path in options.network]
+    if len(networks) == 1:
+        write_pages(networks[0].report, options.network[0], options)
     if options.convention == "paper":
         return _inspect_as_the_paper(networks[0], json=options.json)
     reports = [network.report for network in networks]

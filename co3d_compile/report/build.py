@@ -12,8 +12,21 @@ from co3d_compile.clock.timing import Timing
 from co3d_compile.ops.arguments import dtype_name
 from co3d_compile.ops.flow import Way
 from co3d_compile.passes.state.narrowing import approximations_of
-from co3d_compile.plan.plan import Approximation, Form, LastResort, Leeway, Plan, PlanInput, PlanNode, PlanOutput, Value
+from co3d_compile.plan.plan import (
+    Approximation,
+    Feeding,
+    Firing,
+    Form,
+    LastResort,
+    Leeway,
+    Plan,
+    PlanInput,
+    PlanNode,
+    PlanOutput,
+    Value,
+)
 from co3d_compile.report.data import (
+    FiringReport,
     FrameReport,
     InputReport,
     LastResortReport,
@@ -21,6 +34,7 @@ from co3d_compile.report.data import (
     LayerReport,
     LeewayReport,
     OutputReport,
+    ReadReport,
     Report,
     Totals,
 )
@@ -54,6 +68,7 @@ def build_report(plan: Plan, weights: Iterable[Tensor] = (), sizes: FrameSizes =
         layers=layers,
         modules=roll_up(layers),
         frame=_frame(plan, sizes),
+        schedule=tuple(_phase(plan, firings) for firings in plan.schedule),
         last_resorts=tuple(_last_resort(plan, part) for part in plan.last_resorts),
     )
 
@@ -62,6 +77,17 @@ def _frame(plan: Plan, sizes: FrameSizes) -> FrameReport:
     if sizes.fixed is not None:
         return FrameReport(frame_of(plan), None, fixed_by=sizes.fixed.path, reason=sizes.fixed.reason)
     return FrameReport(frame_of(plan), sizes.least, sizes.step, sizes.checked)
+
+
+def _phase(plan: Plan, firings: Iterable[Firing | Feeding]) -> tuple[FiringReport, ...]:
+    """Each layer once, however many elements it makes or takes."""
+    found: dict[str, FiringReport] = {}
+    for firing in firings:
+        node = plan.nodes[firing.node]
+        before = found.get(node.name, FiringReport(node.name, 0, 0))
+        made = firing.count if isinstance(firing, Firing) else int(firing.done is not None)
+        found[node.name] = FiringReport(node.name, before.elements + made, before.macs + firing.macs(node))
+    return tuple(found.values())
 
 
 def _last_resort(plan: Plan, part: LastResort) -> LastResortReport:
@@ -148,12 +174,14 @@ class _Whole:
     plan: Plan
     totals: Totals
     readers: Mapping[str, PlanNode]
+    makers: Mapping[str, str]
     laws: Mapping[str, Law]
     macs: Mapping[str, int]
 
 
 def _layers(plan: Plan, totals: Totals) -> tuple[LayerReport, ...]:
-    whole = _Whole(plan, totals, neediest_readers(plan), laws(plan), _macs(plan))
+    makers = {value: node.name for node in plan.nodes for value in node.outputs}
+    whole = _Whole(plan, totals, neediest_readers(plan), makers, laws(plan), _macs(plan))
     inputs = (_input_layer(whole, given) for given in plan.inputs)
     return (*inputs, *(_layer(whole, node) for node in plan.nodes))
 
@@ -167,6 +195,7 @@ def _layer(whole: _Whole, node: PlanNode) -> LayerReport:
     return _row(
         whole,
         node.outputs,
+        reads=_reads(plan, node, whole.makers),
         name=node.name,
         path=node.path,
         operation=operation_of(node),
@@ -187,6 +216,7 @@ def _row(
     name: str,
     path: str,
     operation: str,
+    reads: tuple[ReadReport, ...] = (),
     kernel: int = 1,
     padding: int = 0,
     macs_per_frame: float = 0.0,
@@ -208,6 +238,8 @@ def _row(
         stride=timing.stride,
         elements=_elements(timing),
         delay=timing.delay,
+        span=(timing.lo(0), timing.hi(0)),
+        reads=reads,
         kernel=kernel,
         padding=padding,
         shift=timing.padding,
@@ -225,6 +257,18 @@ def _row(
         state_bytes=state_bytes,
         state_share=_share(state_bytes, totals.state_bytes),
     )
+
+
+def _reads(plan: Plan, node: PlanNode, makers: Mapping[str, str]) -> tuple[ReadReport, ...]:
+    """Each layer that is read once, as its last element is read (what the node carries on itself is no other layer)."""
+    delay = plan.timing(node.outputs[0]).delay
+    newest: dict[str, int] = {}
+    for value, taps in zip(node.reads, node.taps, strict=True):
+        if value not in node.carried:
+            layer = makers.get(value, value)
+            tick = plan.timing(value).clock(taps.index.last(0))
+            newest[layer] = max(tick, newest.get(layer, tick))
+    return tuple(ReadReport(layer, tick, delay - tick) for layer, tick in newest.items())
 
 
 def _padding(plan: Plan, node: PlanNode) -> int:

@@ -120,6 +120,21 @@ class OutputReport:
 
 
 @dataclass(frozen=True)
+class ReadReport:
+    """One tensor that a layer reads.
+
+    Attributes:
+        layer: the name of the layer that makes it.
+        tick: when the newest of its elements that go into the reader's first element is there.
+        wait: ticks from then until the reader runs.
+    """
+
+    layer: str
+    tick: int
+    wait: int
+
+
+@dataclass(frozen=True)
 class LayerReport:
     """One operation, or one input.
 
@@ -128,6 +143,8 @@ class LayerReport:
         operation: for instance ``conv3d``; ``input`` for an input.
         shape: of one element.
         stride, elements, delay: its clock, as of an output.
+        span: the first and the last input frame that its first element depends on; below 0 lies padding.
+        reads: what it reads of other layers.
         kernel: elements that it reads for one that it makes.
         padding: frames of its own temporal padding before the video, which the stream strips.
         shift: frames of padding that its first element has seen, its own and that of all layers before it.
@@ -154,6 +171,8 @@ class LayerReport:
     stride: int
     elements: int
     delay: int
+    span: tuple[int, int]
+    reads: tuple[ReadReport, ...]
     kernel: int
     padding: int
     shift: int
@@ -198,6 +217,21 @@ class ModuleReport:
     clip_macs: int
     state_bytes: int
     state_share: float
+
+
+@dataclass(frozen=True)
+class FiringReport:
+    """One layer at one phase.
+
+    Attributes:
+        layer: its name.
+        elements: that it makes there; none where it only takes one into its partial sums.
+        macs: multiply-accumulates for them.
+    """
+
+    layer: str
+    elements: int
+    macs: int
 
 
 @dataclass(frozen=True)
@@ -333,6 +367,7 @@ class Report:
         rate: ``native``: outputs as often as the strided network gives them; ``dense``: at every frame.
         layers: in the order in which they run, inputs first.
         modules: the layers summed by the tree of modules, each module before those in it.
+        schedule: per phase (tick modulo ``totals.period``) the layers that fire, in order.
     """
 
     start: str
@@ -343,6 +378,7 @@ class Report:
     layers: tuple[LayerReport, ...]
     modules: tuple[ModuleReport, ...]
     frame: FrameReport
+    schedule: tuple[tuple[FiringReport, ...], ...]
     last_resorts: tuple[LastResortReport, ...] = ()
 
     @property
