@@ -7,8 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from co3d_compile.testing.law import check_law
-from tests.layers import Act, Branches, Conv, Dense, Frames, Mix, Pool, RandomNetwork, Reindex, TimeOnly, Up
-from tests.test_random_networks import obeys_in_every_window, obeys_to_its_outputs, obeys_upward
+from tests.layers import Act, Branches, Conv, Dense, Frames, Mix, Pool, RandomNetwork, Reindex, TimeOnly, Twice, Up
+from tests.test_random_networks import (
+    obeys_at_a_dense_rate,
+    obeys_in_every_window,
+    obeys_to_its_outputs,
+    obeys_upward,
+)
 
 TRUNKS = {
     "a view of what lies in memory otherwise than in the clip": RandomNetwork(
@@ -74,6 +79,28 @@ HEADS = {
         (Mix("rows in channels"), TimeOnly("conv2d", k=1, s=3, p=0)), channels=1, head="last"
     ),
 }
+DENSE = {
+    "a repeated end that knows frames from before the phase": RandomNetwork(
+        (
+            Conv(1, k=4, s=2, d=3, pads=(7, 2), value=0.5, bias=False),
+            TimeOnly("conv1d", 1, 3, 2, 1, 1),
+            Twice(Conv(1, k=3, d=3, pads=(2, 4))),
+            Reindex("last repeated", 1, 3),
+        ),
+        channels=1,
+        frames=13,
+    ),
+    "a phase of too few frames": RandomNetwork(
+        (
+            Conv(1, k=1, s=2, pads=(0, 0)),
+            Branches(((), (Reindex("advance", 1, 3),))),
+            Conv(1, k=1, s=2, pads=(0, 0)),
+            Conv(1, k=1, s=3, pads=(0, 1)),
+        ),
+        channels=1,
+        frames=9,
+    ),
+}
 UPWARD = {
     "a constant that a maximum sees twice": RandomNetwork(
         (Up("transposed", 1, 2, k=1), Pool("max", 3, 1, 1)), channels=1, frames=5, longer=1
@@ -89,6 +116,11 @@ def test_a_network_that_failed(network: RandomNetwork) -> None:
 @pytest.mark.parametrize("network", HEADS.values(), ids=HEADS.keys())
 def test_a_head_that_failed(network: RandomNetwork) -> None:
     assert obeys_in_every_window(network)
+
+
+@pytest.mark.parametrize("network", DENSE.values(), ids=DENSE.keys())
+def test_a_network_that_failed_at_a_dense_rate(network: RandomNetwork) -> None:
+    assert obeys_at_a_dense_rate(network)
 
 
 @pytest.mark.parametrize("network", UPWARD.values(), ids=UPWARD.keys())

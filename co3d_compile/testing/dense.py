@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from co3d_compile.api import compile
+from co3d_compile.clock.timing import Timing
 from co3d_compile.network import Network
 from co3d_compile.testing.alive import wandering_video
 from co3d_compile.testing.law import Axis, Reference, assert_same, axes_of, leaves_of, stream_video
@@ -51,7 +52,17 @@ def _check_phases(net: Network, model: Reference, video: Tensor, came: Tensor, p
             continue  # the strided network takes no video of so few frames
         numbers = range(phase, came.shape[axis.along], timing.grid)
         assert len(numbers) == wanted.shape[axis.along], f"phase {phase}: {len(numbers)} of {wanted.shape[axis.along]}"
-        seen = torch.tensor([m for m, n in enumerate(numbers) if phase == 0 or timing.lo(n) >= phase], dtype=torch.long)
+        own = [m for m, n in enumerate(numbers) if phase == 0 or _first_seen(timing, n, video.shape[2]) >= phase]
+        seen = torch.tensor(own, dtype=torch.long)
         made = came.index_select(axis.along, torch.tensor(list(numbers), dtype=torch.long))
         made, wanted = (part.index_select(axis.along, seen) for part in (made, wanted))
         assert_same(made, wanted, axis.along, f"phase {phase}, output {place}")
+
+
+def _first_seen(timing: Timing, n: int, frames: int) -> int:
+    """The first frame that element n may depend on; no later one where the end of the video is repeated or reflected.
+
+    What lies so far behind the end is made of an element that lies as far before it.
+    """
+    behind = timing.hi(n) - (frames - 1)
+    return timing.lo(n) - (2 * (behind + timing.grid - 1) if behind > 0 else 0)
