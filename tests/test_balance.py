@@ -134,6 +134,7 @@ def at_later(value: Value, ticks: int) -> Value:
     return replace(value, timing=replace(timing, clock=timing.clock + ticks))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extra", [0, 1, 2])
 @pytest.mark.parametrize("name", MODELS)
 def test_no_choice_has_a_lighter_heaviest_tick_nor_less_state_at_that(name: str, extra: int) -> None:
@@ -153,6 +154,7 @@ def test_no_choice_has_a_lighter_heaviest_tick_nor_less_state_at_that(name: str,
     assert (totals.heaviest_tick, totals.state_bytes) == (least, min(held))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extra", [0, 1, 3])
 @pytest.mark.parametrize("model", [Strided, Shortcut, Twins, EarlyAnswer])
 def test_the_law_holds_and_only_ticks_move(model: type[nn.Module], extra: int) -> None:
@@ -269,6 +271,11 @@ def test_far_more_delay_than_is_of_use_changes_nothing() -> None:
         ({"extra_delay": True}, "extra_delay is True\n  try: a number of ticks from 0 up"),
         ({"extra_delay": 1.5}, "extra_delay is 1.5\n  try: a number of ticks from 0 up"),
         ({"balance": 1}, "balance is 1\n  try: True or False"),
+        (
+            {"balance": True, "recompute": True},
+            "balance and recompute: what is made again is work at the ticks that read it, and balance would not "
+            "count it\n  try: one of them",
+        ),
     ],
 )
 def test_bad_values_are_refused(options: dict[str, Any], told: str) -> None:
