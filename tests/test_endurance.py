@@ -68,5 +68,5 @@ def test_memory_and_state_of_a_long_stream_stay_as_they_are() -> None:
 def test_a_leak_of_one_element_per_tick_would_be_seen() -> None:
     first, *_, last = readings_of(LEAKING)
 
+    # compiling had its own peak before the first frame, so the peak tells a leak later than what is in use
     assert last.resident > first.resident + 2 * BOUND
-    assert last.peak > first.peak + 2 * BOUND

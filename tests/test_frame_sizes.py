@@ -21,6 +21,7 @@ from examples.networks.catalogue import EXAMPLES
 from tests.functions import Function
 from tests.layers import RandomNetwork
 from tests.networks import networks
+from tests.recurrent_networks import ConvLSTM, Neighbours
 from tests.small_models import residual
 from tests.test_random_networks import drawn, runs
 from tests.test_upward import UNet
@@ -131,6 +132,8 @@ SMALL: dict[str, Callable[[], nn.Module]] = {
         ),
         nn.Conv3d(3, 2, (3, 2, 2)),
     ),
+    "a loop over frames": ConvLSTM,
+    "a loop that keeps features": Neighbours,
     "frames first": lambda: Function(
         lambda x, conv: conv(x.transpose(1, 2)), conv=nn.Conv3d(2, 3, 3, stride=(1, 2, 2))
     ),

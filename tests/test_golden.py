@@ -15,7 +15,7 @@ import torch
 
 import co3d_compile
 from co3d_compile.report.data import Report
-from tests.zoo_models import ZOO, trunk
+from tests.zoo_models import ZOO, published, trunk
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parent / "golden.json").read_text())
 
@@ -102,10 +102,9 @@ def test_state_is_the_least_there_is(name: str) -> None:
 @cache
 def slow_with_its_pool() -> Report:
     """golden.json's Slow: a kernel of its own in the stem, and a pool of 8 frames."""
-    from pytorchvideo.models.resnet import create_resnet
-
-    model = create_resnet(model_num_class=400, stem_conv_kernel_size=(1, 7, 7), head_pool_kernel_size=(8, 7, 7))
+    options = {"model_num_class": 400, "stem_conv_kernel_size": (1, 7, 7), "head_pool_kernel_size": (8, 7, 7)}
     with torch.device("meta"):
+        model = published("pytorchvideo.models.resnet").create_resnet(**options)
         return co3d_compile.compile(model.eval(), torch.empty(1, 3, 8, 224, 224)).report
 
 

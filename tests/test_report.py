@@ -265,7 +265,7 @@ def test_text_holds_the_numbers_and_fits() -> None:
     assert all(len(line) <= 80 for line in text.splitlines())
     assert re.search(r"MACs per clip +320\b", text)
     assert re.search(r"delay +3 ticks", text)
-    assert re.search(r"shortcut conv3d +2 +3 +8? ", text)
+    assert re.search(r"shortcut conv3d( held 3)? +2 +3 +8? ", text)
     assert "exact" in text
 
 

@@ -52,12 +52,12 @@ def trunk(model: nn.Module) -> nn.Module:
 
 def _torchvision(name: str) -> Callable[[int, int], nn.Module]:
     def make(frames: int, size: int) -> nn.Module:
-        return getattr(_published("torchvision.models.video"), name)(weights=None)
+        return getattr(published("torchvision.models.video"), name)(weights=None)
 
     return make
 
 
-def _published(module: str) -> Any:
+def published(module: str) -> Any:
     """A module of torchvision or pytorchvideo, quietly: importing them warns of torch.jit.
 
     torchvision's compiled part is for other builds of torch; its Python part misses these operators at import.
@@ -77,7 +77,7 @@ _library: list[torch.library.Library] = []
 
 def _x3d(depth_factor: float) -> Callable[[int, int], nn.Module]:
     def make(frames: int, size: int) -> nn.Module:
-        return _published("pytorchvideo.models.x3d").create_x3d(
+        return published("pytorchvideo.models.x3d").create_x3d(
             input_clip_length=frames, input_crop_size=size, depth_factor=depth_factor, model_num_class=400
         )
 
@@ -88,7 +88,7 @@ def _resnet(temporal_stride: int = 1, **options: Any) -> Callable[[int, int], nn
     def make(frames: int, size: int) -> nn.Module:
         side = ceil(size / 32)
         pool = (frames // temporal_stride, side, side)
-        return _published("pytorchvideo.models.resnet").create_resnet(
+        return published("pytorchvideo.models.resnet").create_resnet(
             model_num_class=400, head_pool_kernel_size=pool, **options
         )
 
@@ -97,14 +97,14 @@ def _resnet(temporal_stride: int = 1, **options: Any) -> Callable[[int, int], nn
 
 def _csn(frames: int, size: int) -> nn.Module:
     side = ceil(size / 16)
-    return _published("pytorchvideo.models.csn").create_csn(
+    return published("pytorchvideo.models.csn").create_csn(
         model_num_class=400, head_pool_kernel_size=(ceil(frames / 8), side, side)
     )
 
 
 def _r2plus1d(frames: int, size: int) -> nn.Module:
     side = ceil(size / 32)
-    return _published("pytorchvideo.models.r2plus1d").create_r2plus1d(
+    return published("pytorchvideo.models.r2plus1d").create_r2plus1d(
         model_num_class=400, head_pool_kernel_size=(ceil(frames / 4), side, side)
     )
 
@@ -112,7 +112,7 @@ def _r2plus1d(frames: int, size: int) -> nn.Module:
 def _slowfast(slower: int, fusion_kernel: int) -> Callable[[int, int], nn.Module]:
     def make(frames: int, size: int) -> nn.Module:
         side = ceil(size / 32)
-        return _published("pytorchvideo.models.slowfast").create_slowfast(
+        return published("pytorchvideo.models.slowfast").create_slowfast(
             model_num_class=400,
             slowfast_fusion_conv_kernel_size=(fusion_kernel, 1, 1),
             slowfast_fusion_conv_stride=(slower, 1, 1),

@@ -11,7 +11,7 @@ import sympy
 
 from co3d_compile.layout import Dim, Layout, Mark, Spread
 from co3d_compile.ops.flow import Flow
-from co3d_compile.ops.operation import Call, Facts
+from co3d_compile.ops.operation import Call, Facts, Refused
 from co3d_compile.ops.table import OperationTable
 from co3d_compile.plan.plan import FrameTrial, Plan, PlanInput, PlanNode, Value, ValueRef, WeightRef
 from co3d_compile.report.formula import HEIGHT, WIDTH
@@ -171,7 +171,7 @@ def follow_sizes(plan: Plan, weight: Like, operations: OperationTable, *, follow
     for node in plan.nodes:
         try:
             walk.take(node)
-        except (ValueError, RuntimeError, NotImplementedError, TypeError, IndexError) as failure:
+        except (ValueError, RuntimeError, NotImplementedError, TypeError, IndexError, Refused) as failure:
             return FrameSizes(fixed=FixedFrame(node.path or node.name, _first_line(failure)))
     return FrameSizes(walk.shapes, walk.macs)
 
@@ -208,10 +208,18 @@ class _Walk:
         sides = [side for shape in found for extent in shape for side in extent.sides]
         self._levels += [side for side in dict.fromkeys(sides) if side not in self._levels]
         if node.macs:
-            described = self._operands.described(list(node.arguments.values()))
-            key = (node.target, described, node.taps, tuple(layouts), tuple(found), node.macs)
+            operands = self._operands.of(node)
+            key = (
+                node.target,
+                operands.described(list(node.arguments.values())),
+                node.taps,
+                tuple(layouts),
+                tuple(found),
+                node.macs,
+            )
             if key not in self._costs:
-                self._costs[key] = _cost(self.plan, node, self.shapes, self._operands.weight, self._operations)
+                shapes = {**operands.shapes, **dict(zip(node.outputs, found, strict=True))}
+                self._costs[key] = _cost(self.plan, node, shapes, operands.weight, self._operations)
             self.macs[node.name] = self._costs[key]
 
 
