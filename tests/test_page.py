@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -23,7 +25,8 @@ from co3d_compile.report.page.html import render_page
 from co3d_compile.report.page.lines import lines_of
 from co3d_compile.report.page.outline import SHOWN, Row, outline_of
 from co3d_compile.report.page.places import Mark, links_of, marks_of
-from co3d_compile.report.page.wording import phases
+from co3d_compile.report.wording import phases
+from tests.test_state_choice import Expanding
 from tests.zoo_models import ZOO
 
 CLIP = (1, 2, 8, 4, 4)
@@ -117,6 +120,11 @@ def parsed(page: str) -> Tags:
     tags.feed(page)
     tags.close()
     return tags
+
+
+def text_of(page: str) -> str:
+    """What a reader sees of it, as one line."""
+    return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]*>", "", page)))
 
 
 def evil(report: Report) -> Report:
@@ -282,6 +290,42 @@ def test_the_page_says_why_an_output_is_approximate() -> None:
     assert report.outputs[0].approximations[0].reason in page
     assert '<span class="badge approximate">approximate</span>' in page
     assert '<span class="badge exact">' not in page
+
+
+def test_the_page_says_what_makes_the_delay() -> None:
+    report = report_of(Block())
+    page = text_of(render_page(report, "cont.pt"))
+
+    assert [part.ticks for part in report.outputs[0].critical_path] == [1, 1]
+    assert "What makes the delay (2 layers)" in page
+    assert "branch.0 (conv3d) +1, 1 tick so far" in page
+    assert "branch.3 (conv3d) +1, 2 ticks so far" in page
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "texts"),
+    [
+        (
+            nn.Sequential(nn.Conv3d(2, 4, 1), nn.Conv3d(4, 2, (4, 1, 1), (2, 1, 1))),
+            {},
+            ["in transposed form", "all direct: everything as early as it can fire"],
+        ),
+        (Block(), {"prefer": "speed"}, ["for memory: the least there is; speed was preferred"]),
+        (Block(), {"state_dtype": "float16"}, ["numbers in float16, one stream"]),
+        (
+            Tower(),
+            {"balance": True, "extra_delay": 1},
+            ["without balance and 1 tick of extra delay", "later than it could run"],
+        ),
+        (Expanding(1), {"recompute": True}, ["makes again", "otherwise: without recomputation, which takes "]),
+    ],
+    ids=["forms", "speed", "dtype", "balance", "recompute"],
+)
+def test_the_page_says_how_the_state_was_chosen(model: nn.Module, options: dict[str, Any], texts: list[str]) -> None:
+    clip = (1, 3, 16, 6, 6) if isinstance(model, Expanding) else CLIP
+    page = text_of(render_page(co3d_compile.compile(model.eval(), clip, **options).report, "cont.pt"))
+
+    assert [text for text in texts if text not in page] == []
 
 
 def test_the_page_says_what_is_not_streamed() -> None:

@@ -118,7 +118,7 @@ def test_all_parts_are_there_and_hold_the_reports_numbers(browser: Browser, tmp_
     headings = browser.ask("[...document.querySelectorAll('h2')].map(head => head.textContent)")
     assert headings == ["In short", "Outputs", "The network along time", "Schedule", "All layers"]
     assert column(browser, 5) == [str(layer.delay) for layer in report.layers]
-    assert column(browser, 11) == [str(layer.history or "") for layer in report.layers]
+    assert column(browser, 12) == [str(layer.history + layer.sums or "") for layer in report.layers]
     assert browser.ask("document.querySelectorAll('.phase').length") == report.totals.period
     counts = browser.ask("[...document.querySelectorAll('.phase')].map(phase => phase.querySelectorAll('li').length)")
     assert counts == [len(firings) for firings in report.schedule]
@@ -201,7 +201,7 @@ def test_enter_sorts_the_table(browser: Browser, tmp_path: Path) -> None:
     browser.press(ENTER)
     assert browser.ask(sort) == "descending"
     assert column(browser, 5) == [str(delay) for delay in reversed(delays)]
-    assert browser.ask("document.querySelectorAll('thead [aria-sort=none]').length") == 16
+    assert browser.ask("document.querySelectorAll('thead [aria-sort=none]').length") == 17
 
 
 def test_sizes_sort_by_size_and_not_by_their_text(browser: Browser, tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_sizes_sort_by_size_and_not_by_their_text(browser: Browser, tmp_path: Pa
     browser.show(page_of(report, tmp_path))
     sizes = {layer.path or layer.name: layer.state_bytes for layer in report.layers}
 
-    browser.do("document.querySelectorAll('thead button')[11].click()")
+    browser.do("document.querySelectorAll('thead button')[12].click()")
 
     assert [sizes[name] for name in column(browser, 2)] == sorted(sizes[name] for name in column(browser, 2))
     assert len(set(sizes.values())) > 2

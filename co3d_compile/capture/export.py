@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 
 from co3d_compile.capture.clip import Clip
 from co3d_compile.capture.vocabulary import is_known
+from co3d_compile.capture.writes import hidden_views, without_writes
 from co3d_compile.errors import CaptureError
 from co3d_compile.ops.table import OperationTable
 from co3d_compile.structure import Structure, structure_of
@@ -55,15 +56,18 @@ def capture_graph(model: nn.Module, clip: Clip, operations: OperationTable) -> C
 
 def from_exported(exported: ExportedProgram, operations: OperationTable) -> Captured:
     """The graph of a ``torch.export`` program, with operators that have no rule broken down into ones that have."""
+    graph = _free_copy(exported.graph)
+    if without_writes(graph) and not _unknown(graph, operations):
+        return _with_named_weights(exported, graph)
     with quiet():
-        exported = exported.run_decompositions({})
+        exported = exported.run_decompositions(_decompositions(hidden_views(exported.graph)))
         unknown = _unknown(exported.graph, operations)
         while unknown:
-            table = {op: rule for op, rule in _decompositions().items() if str(op) in unknown}
+            table = _decompositions(unknown)
             exported = exported.run_decompositions(table) if table else exported
             left = _unknown(exported.graph, operations)
             unknown = left - unknown if table else set()
-    return _with_named_weights(exported)
+    return _with_named_weights(exported, _free_copy(exported.graph))
 
 
 @contextmanager
@@ -104,12 +108,13 @@ def _unknown(graph: fx.Graph, operations: OperationTable) -> set[str]:
     return {str(node.target) for node in calls if not is_known(node, operations)}
 
 
-def _decompositions() -> Mapping[Any, Callable[..., Any]]:
-    return {**core_aten_decompositions(), **torch.export.default_decompositions()}
+def _decompositions(wanted: Collection[str]) -> dict[Any, Callable[..., Any]]:
+    """Of these operators, as far as torch has any."""
+    known = {**core_aten_decompositions(), **torch.export.default_decompositions()} if wanted else {}
+    return {operator: rule for operator, rule in known.items() if str(operator) in wanted}
 
 
-def _with_named_weights(exported: ExportedProgram) -> Captured:
-    graph = _free_copy(exported.graph_module.graph)
+def _with_named_weights(exported: ExportedProgram, graph: fx.Graph) -> Captured:
     signature = exported.graph_signature
     if signature.buffers_to_mutate:
         names = ", ".join(sorted(set(signature.buffers_to_mutate.values())))

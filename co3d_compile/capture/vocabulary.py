@@ -58,6 +58,7 @@ REWRITTEN = {
     "aten.fill.Scalar",
     "aten.copy.default",
     "aten.view.default",
+    "aten.flatten.using_ints",
     "aten._unsafe_view.default",
     "aten._assert_tensor_metadata.default",
 }
@@ -208,8 +209,8 @@ def _copied(graph: fx.Graph, node: fx.Node) -> None:
 
 def _reshaped(graph: fx.Graph, node: fx.Node) -> None:
     """Not a view: elements, and what loses its copies here, may lie in memory otherwise than the clip did."""
-    given = bound_arguments(node)
-    _replace(graph, node, _insert(graph, node, aten.reshape.default, (given["self"], given["size"])))
+    made = node.meta["val"]
+    _replace(graph, node, _insert(graph, node, aten.reshape.default, (bound_arguments(node)["self"], list(made.shape))))
 
 
 _SPELLINGS: dict[str, Callable[[fx.Graph, fx.Node], None]] = {
@@ -228,5 +229,6 @@ _SPELLINGS: dict[str, Callable[[fx.Graph, fx.Node], None]] = {
     "fill": _filled,
     "copy": _copied,
     "view": _reshaped,
+    "flatten": _reshaped,
     "_unsafe_view": _reshaped,
 }

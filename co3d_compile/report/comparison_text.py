@@ -8,7 +8,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from co3d_compile.report.comparison import Compared, Comparison, Difference, Scalar
-from co3d_compile.report.tables import headed, named, numbers, scaled
+from co3d_compile.report.tables import headed, named, numbers
+from co3d_compile.report.wording import scaled
 
 COLUMNS = ("delay", "macs_per_frame", "state_bytes")
 """Of layers, these have columns of their own."""

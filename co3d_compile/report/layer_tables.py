@@ -10,13 +10,13 @@ from rich.text import Text
 
 from co3d_compile.report.data import DelayPart, LayerReport, ModuleReport, OutputReport
 from co3d_compile.report.modules import enclosing
-from co3d_compile.report.tables import broken, headed, named, numbers, share_of, some, stride
+from co3d_compile.report.tables import broken, headed, named, numbers, share_of, some
+from co3d_compile.report.wording import cause, stride
 
 LARGEST = 8
 WIDE = 40
 """For a path beside few columns."""
 APPROXIMATE = "~: approximate"
-CAUSES = {"lookahead": "", "cut": "until its elements are sure to stay", "held": "fires later than it could"}
 
 
 def critical_paths(outputs: Sequence[OutputReport], depth: int | None = None) -> Iterator[RenderableType]:
@@ -43,8 +43,7 @@ def _critical_path(path: Sequence[DelayPart], depth: int | None) -> RenderableTy
 
 
 def _adding(part: DelayPart) -> Text:
-    why = CAUSES[part.cause]
-    return named(part.path or part.layer, f"{part.operation}, {why}" if why else part.operation, WIDE)
+    return named(part.path or part.layer, cause(part), WIDE)
 
 
 def largest_states(layers: Sequence[LayerReport]) -> Iterator[RenderableType]:

@@ -8,7 +8,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from co3d_compile.report.data import LayerReport, OutputReport
+from co3d_compile.report.wording import scaled
 
 PATH_WIDTH = 30
 """For a path beside the most columns that a table has, on a terminal of 80 columns."""
@@ -52,10 +52,6 @@ def broken(path: str, width: int = PATH_WIDTH) -> str:
     return path if len(path) <= width or not cut else f"{path[:cut]}\n  {path[cut:]}"
 
 
-def stride(clocked: OutputReport | LayerReport) -> str:
-    return str(clocked.stride) if clocked.elements == 1 else f"{clocked.stride}/{clocked.elements}"
-
-
 def shape(sizes: tuple[int, ...]) -> str:
     return " x ".join(str(size) for size in sizes)
 
@@ -63,15 +59,6 @@ def shape(sizes: tuple[int, ...]) -> str:
 def some(number: float) -> str:
     """Empty for nothing, so that the eye finds what there is."""
     return f"{number:g}" if number else ""
-
-
-def scaled(number: float) -> str:
-    """Three digits and a power of a thousand."""
-    for unit in ("", "k", "M", "G"):
-        if abs(number) < 999.5:
-            return f"{number:.3g}{unit}"
-        number /= 1000
-    return f"{number:.3g}T"
 
 
 def share_of(number: float, share: float) -> tuple[str, str]:

@@ -8,9 +8,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from co3d_compile.report.data import InputReport, LastResortReport, LeewayReport, OutputReport, Report, Totals
+from co3d_compile.report.data import InputReport, LastResortReport, OutputReport, Report, Totals
 from co3d_compile.report.layer_tables import critical_paths, largest_states, layer_sections, modules
-from co3d_compile.report.tables import add_fact, facts, headed, shape, stride
+from co3d_compile.report.tables import add_fact, facts, headed, shape
+from co3d_compile.report.wording import allowed, states_otherwise, stride
 
 
 def render_report(report: Report, depth: int | None = None) -> RenderableType:
@@ -99,35 +100,20 @@ def _totals(totals: Totals, start: str, rate: str) -> RenderableType:
         uneven = f"MACs, {totals.unevenness:.2f} times the mean"
         add_fact(table, "heaviest tick", f"{totals.heaviest_tick:,}", f"{uneven} of a period of {totals.period} ticks")
         if totals.leeway is not None:
-            without = f"MACs, without {_allowed(totals.leeway)}"
+            without = f"MACs, without {allowed(totals.leeway)}"
             add_fact(table, "  otherwise", f"{totals.leeway.heaviest_tick:,}", without)
         add_fact(table, "lightest tick", f"{totals.lightest_tick:,}", "MACs")
     add_fact(table, "state", f"{totals.state_bytes:,} bytes", f"{totals.state_elements:,} numbers")
     add_fact(table, "", "", _formula(totals.formulas.state_bytes))
     if totals.state_dtype is not None:
         add_fact(table, "  held in", totals.state_dtype, f"{totals.full_state_bytes:,} bytes if nothing were rounded")
-    if totals.leeway is not None:
-        held = f"{totals.leeway.state_bytes:,} bytes"
-        add_fact(table, "  otherwise", held, f"without {_allowed(totals.leeway)}")
-    add_fact(table, "  all direct", f"{totals.earliest_state_bytes:,} bytes", "everything as early as it can fire")
-    if totals.recomputed_macs:
-        kept = f"{totals.smallest_state_bytes:,} bytes"
-        add_fact(
-            table, "  without", kept, f"recomputation, which takes {totals.recomputed_macs:,.0f} of the MACs per frame"
-        )
-    if totals.prefer == "speed":
-        least = f"{totals.smallest_state_bytes:,} bytes"
-        add_fact(table, "  for memory", least, "the least there is; speed was preferred")
+    for choice, held, remark in states_otherwise(totals):
+        add_fact(table, f"  {choice}", f"{held:,} bytes", remark)
     add_fact(table, "weights", f"{totals.weight_bytes:,} bytes", f"{totals.parameters:,} numbers")
     add_fact(table, "gates", f"{totals.gates}")
     add_fact(table, "start", start)
     add_fact(table, "rate", rate)
     return headed("Totals, for one stream", table)
-
-
-def _allowed(leeway: LeewayReport) -> str:
-    extra = f"{leeway.extra_delay} ticks of extra delay" if leeway.extra_delay != 1 else "1 tick of extra delay"
-    return " and ".join(["balance"] * leeway.balance + [extra] * (leeway.extra_delay > 0))
 
 
 def _formula(written: str) -> str:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from co3d_compile.report.what_if import OutputTimes, Scenario
+from co3d_compile.report.wording import scaled
 
 HEADINGS = ("rate", "window", "size", "delay", "field", "MACs/clip", "MACs/frame", "state")
 
@@ -45,7 +46,8 @@ def _rows(row: Scenario, several: bool) -> Iterator[tuple[str, ...]]:
     if row.refusal:
         yield (*head, *"-----")
         return
-    totals = (_scaled(row.clip_macs), _scaled(row.macs_per_frame), _scaled(row.state_bytes))
+    sums = (row.clip_macs, row.macs_per_frame, row.state_bytes)
+    totals = [scaled(number, digits=4) for number in sums]
     for place, output in enumerate(row.outputs):
         cells = (*(("", "", "") if place else head), *_times(output), *(("", "", "") if place else totals))
         yield (*cells, output.name) if several else cells
@@ -53,12 +55,3 @@ def _rows(row: Scenario, several: bool) -> Iterator[tuple[str, ...]]:
 
 def _times(output: OutputTimes) -> tuple[str, str]:
     return str(output.delay), str(output.receptive_field)
-
-
-def _scaled(number: float) -> str:
-    """Four digits and a power of a thousand."""
-    for unit in ("", "k", "M", "G"):
-        if number < 999.95:
-            return f"{number:.4g}{unit}"
-        number /= 1000
-    return f"{number:.4g}T"

@@ -12,7 +12,7 @@ from co3d_compile.report.page.axis import Axis, axis_of
 from co3d_compile.report.page.lines import Line, lines_of
 from co3d_compile.report.page.outline import Row, outline_of
 from co3d_compile.report.page.places import Kind, Link, Mark, links_of
-from co3d_compile.report.page.wording import signed
+from co3d_compile.report.wording import signed
 
 CHART, ROW, HEAD, FOOT, INDENT, GAP = 560.0, 16.0, 36.0, 30.0, 10.0, 12.0
 """Points: the axis' width, a row's height, room above and below the rows, a level's indent, room between columns."""

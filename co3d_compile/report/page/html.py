@@ -9,8 +9,8 @@ from importlib.resources import files
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from co3d_compile.report.data import LayerReport, OutputReport, Report
-from co3d_compile.report.page import wording
+from co3d_compile.report import wording
+from co3d_compile.report.data import DelayPart, LayerReport, OutputReport, Report
 from co3d_compile.report.page.axis import axis_of
 from co3d_compile.report.page.lines import lines_of
 from co3d_compile.report.page.outline import outline_of
@@ -18,7 +18,7 @@ from co3d_compile.report.page.places import links_of
 
 TOOLS = {
     name: getattr(wording, name)
-    for name in ("clock", "frames", "in_bytes", "scaled", "signed", "sizes", "span", "stride", "ticks")
+    for name in ("allowed", "clock", "frames", "in_bytes", "scaled", "signed", "sizes", "span", "stride", "ticks")
 }
 
 
@@ -39,6 +39,7 @@ def render_page(report: Report, title: str) -> str:
         lines=lines,
         links=[(number[link.maker], number[link.reader], link.at, link.waits) for link in links_of(rows, axis)],
         layers=layers,
+        states=list(wording.states_otherwise(report.totals)),
         phases=_phases(report),
         outputs=[(output, _reasons(output)) for output in report.outputs],
         style=Markup(_read("page.css")),
@@ -68,12 +69,18 @@ def layer_title(layer: LayerReport) -> str:
     return f"{layer.path} ({layer.operation})" if layer.path else f"{layer.operation} {layer.name}"
 
 
+def delay_title(part: DelayPart) -> str:
+    """A layer of a critical path, and why it waits."""
+    return f"{part.path} ({wording.cause(part)})" if part.path else f"{wording.cause(part)} {part.layer}"
+
+
 @cache
 def _template() -> Template:
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     environment.filters.update(TOOLS)
     environment.filters["percent"] = lambda share: f"{share:.3%}"
     environment.filters["layer_title"] = layer_title
+    environment.filters["delay_title"] = delay_title
     return environment.from_string(_read("page.html"))
 
 
