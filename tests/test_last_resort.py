@@ -20,7 +20,7 @@ from co3d_compile.report.data import Report
 from co3d_compile.report.text import render_report
 from co3d_compile.testing.alive import make_alive, wandering_video
 from co3d_compile.testing.law import check_law, windows_of
-from tests.zoo_models import _published
+from tests.zoo_models import published
 
 CLIP = (1, 3, 8, 6, 6)
 
@@ -349,7 +349,7 @@ def test_video_transformers_stream_their_first_layers(name: str) -> None:
 
 
 def small_mvit() -> nn.Module:
-    mvit = _published("torchvision.models.video.mvit")
+    mvit = published("torchvision.models.video.mvit")
     widths = {"kernel_q": [3, 3, 3], "kernel_kv": [3, 3, 3], "stride_q": [1, 1, 1]}
     blocks = [
         mvit.MSBlockConfig(num_heads=1, input_channels=8, output_channels=16, stride_kv=[1, 2, 2], **widths),
@@ -360,7 +360,7 @@ def small_mvit() -> nn.Module:
 
 
 def small_swin() -> nn.Module:
-    swin = _published("torchvision.models.video.swin_transformer")
+    swin = published("torchvision.models.video.swin_transformer")
     return swin.SwinTransformer3d([2, 4, 4], 8, [1, 1], [1, 2], [4, 4, 4], num_classes=5).eval()
 
 

@@ -209,8 +209,15 @@ def _copied(graph: fx.Graph, node: fx.Node) -> None:
 
 def _reshaped(graph: fx.Graph, node: fx.Node) -> None:
     """Not a view: elements, and what loses its copies here, may lie in memory otherwise than the clip did."""
-    made = node.meta["val"]
-    _replace(graph, node, _insert(graph, node, aten.reshape.default, (bound_arguments(node)["self"], list(made.shape))))
+    given = bound_arguments(node)
+    _replace(graph, node, _insert(graph, node, aten.reshape.default, (given["self"], given["size"])))
+
+
+def _flattened(graph: fx.Graph, node: fx.Node) -> None:
+    """Sizes that depend on values in the video stay torch's own affair."""
+    sizes = list(node.meta["val"].shape)
+    if all(isinstance(size, int) for size in sizes):
+        _replace(graph, node, _insert(graph, node, aten.reshape.default, (node.args[0], sizes)))
 
 
 _SPELLINGS: dict[str, Callable[[fx.Graph, fx.Node], None]] = {
@@ -229,6 +236,6 @@ _SPELLINGS: dict[str, Callable[[fx.Graph, fx.Node], None]] = {
     "fill": _filled,
     "copy": _copied,
     "view": _reshaped,
-    "flatten": _reshaped,
+    "flatten": _flattened,
     "_unsafe_view": _reshaped,
 }
