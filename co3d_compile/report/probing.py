@@ -25,8 +25,8 @@ class Unknown(ValueError):
     """No formula of ours describes the size."""
 
 
-def base_point(extents: Sequence[Extent]) -> Point:
-    return {extent: BASE + APART * place for place, extent in enumerate(extents)}
+def base_point(extents: Sequence[Extent], base: int = BASE, apart: int = APART) -> Point:
+    return {extent: base + apart * place for place, extent in enumerate(extents)}
 
 
 def fitted(sizes_at: Callable[[Point], Sizes], base: Point) -> tuple[Extent, ...]:

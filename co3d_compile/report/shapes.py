@@ -23,6 +23,9 @@ AS_LARGE = ("aten.adaptive", "aten._adaptive", "aten.avg_pool", "aten.max_pool")
 """The same, or a size of their own: a graph does not tell."""
 AS_TAKEN = ("aten.batch_norm", "aten.layer_norm", "aten.group_norm", "aten.instance_norm", "aten.softmax")
 """They give the shape that they take, and are slow to ask."""
+STEP_BY_STEP = ("aten.lstm", "aten.gru", "aten.rnn")
+"""They have no kernel that a size must hold, and take as long as their sequence is."""
+FEW_STEPS = 3
 SIZES = ("output_size", "size", "kernel_size", "stride")
 
 
@@ -112,7 +115,9 @@ def _follows(node: PlanNode) -> bool:
 
 def _found_shapes(node: PlanNode, operands: Operands, made: tuple[Sizes, ...]) -> list[Shape]:
     call = _Call(node, operands)
-    base = base_point(list(dict.fromkeys(call.extents)))
+    extents = list(dict.fromkeys(call.extents))
+    few = node.target.startswith(STEP_BY_STEP)
+    base = base_point(extents, FEW_STEPS, FEW_STEPS) if few else base_point(extents)
     try:
         shapes = _fitted_shapes(call, base)
     except (RuntimeError, NotImplementedError, TypeError, IndexError):
