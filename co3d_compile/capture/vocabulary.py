@@ -59,6 +59,9 @@ REWRITTEN = {
     "aten.copy.default",
     "aten.view.default",
     "aten.flatten.using_ints",
+    "aten.unflatten.int",
+    "aten.expand_as.default",
+    "aten.narrow.default",
     "aten._unsafe_view.default",
     "aten._assert_tensor_metadata.default",
 }
@@ -213,11 +216,26 @@ def _reshaped(graph: fx.Graph, node: fx.Node) -> None:
     _replace(graph, node, _insert(graph, node, aten.reshape.default, (given["self"], given["size"])))
 
 
-def _flattened(graph: fx.Graph, node: fx.Node) -> None:
+def _regrouped(graph: fx.Graph, node: fx.Node) -> None:
     """Sizes that depend on values in the video stay torch's own affair."""
     sizes = list(node.meta["val"].shape)
     if all(isinstance(size, int) for size in sizes):
         _replace(graph, node, _insert(graph, node, aten.reshape.default, (node.args[0], sizes)))
+
+
+def _expanded(graph: fx.Graph, node: fx.Node) -> None:
+    sizes = list(node.meta["val"].shape)
+    if all(isinstance(size, int) for size in sizes):
+        _replace(graph, node, _insert(graph, node, aten.expand.default, (node.args[0], sizes)))
+
+
+def _narrowed(graph: fx.Graph, node: fx.Node) -> None:
+    given = bound_arguments(node)
+    start, length = given["start"], given["length"]
+    if isinstance(start, int) and isinstance(length, int):
+        first = start if start >= 0 else start + given["self"].meta["val"].shape[given["dim"]]
+        args = (given["self"], given["dim"], first, first + length)
+        _replace(graph, node, _insert(graph, node, aten.slice.Tensor, args))
 
 
 _SPELLINGS: dict[str, Callable[[fx.Graph, fx.Node], None]] = {
@@ -236,6 +254,9 @@ _SPELLINGS: dict[str, Callable[[fx.Graph, fx.Node], None]] = {
     "fill": _filled,
     "copy": _copied,
     "view": _reshaped,
-    "flatten": _flattened,
+    "flatten": _regrouped,
+    "unflatten": _regrouped,
+    "expand_as": _expanded,
+    "narrow": _narrowed,
     "_unsafe_view": _reshaped,
 }

@@ -9,8 +9,9 @@ from torch.utils import _pytree as pytree
 from co3d_compile.capture.vocabulary import IDENTITIES
 
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
-AS_TRAINED = ("training", "train", "use_input_stats")
-"""Arguments with which an operator may write to statistics that its schema declares as read."""
+AS_TRAINED = ("training", "use_input_stats")
+STATISTICS = ("running_mean", "running_var")
+"""With these arguments an operator writes to statistics that its schema declares as read."""
 
 
 def without_writes(graph: fx.Graph) -> bool:
@@ -59,7 +60,8 @@ def _writes(node: fx.Node) -> bool:
         return False
     schema = node.target._schema
     given = {**dict(zip((one.name for one in schema.arguments), node.args, strict=False)), **node.kwargs}
-    return schema.is_mutable or any(given.get(name) is True for name in AS_TRAINED)
+    trained = any(given.get(name) is True for name in AS_TRAINED)
+    return schema.is_mutable or (trained and any(given.get(name) is not None for name in STATISTICS))
 
 
 def _memory_of(graph: fx.Graph) -> dict[fx.Node, set[int]]:

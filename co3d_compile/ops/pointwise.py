@@ -34,6 +34,7 @@ UNTAGGED = frozenset(
         "aten.fill.Scalar",
         "aten.nan_to_num.default",
         "aten.silu.default",
+        "aten.hardswish.default",
         "aten.mish.default",
         "aten.rrelu.default",
         "aten.dropout.default",
