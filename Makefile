@@ -1,5 +1,6 @@
 # make demo   makes the environment, compiles an embedded model, streams a real video file through it
 # make test   makes the environment, runs all checks
+# make compiling  prints how long networks take to compile
 # make state  prints the state of ten networks beside the paper's accounting and what another library allocates
 # make endurance  streams 100,000 frames and prints the memory in use
 # make peers  compares streams with those of other people's tools (a part of make test where they can be installed)
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 N ?= 10000
 VIDEO ?=
 
-.PHONY: demo test format fuzz zoo peers bench networks state endurance clean
+.PHONY: demo test format fuzz zoo peers bench compiling networks state endurance clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py $(if $(VIDEO),--video "$(VIDEO)")
@@ -36,6 +37,9 @@ peers: $(VENV)/.ready
 
 bench: $(VENV)/.ready
 	$(BIN)/python -m benchmarks.steps
+
+compiling: $(VENV)/.ready
+	$(BIN)/python -m benchmarks.compiling
 
 networks: $(VENV)/.ready
 	$(BIN)/python -m benchmarks.networks
