@@ -7,12 +7,27 @@ import torch
 from torch import Tensor, nn
 
 from co3d_compile.testing.law import check_law
-from tests.layers import Act, Branches, Conv, Dense, Frames, Mix, Pool, RandomNetwork, Reindex, TimeOnly, Twice, Up
+from tests.layers import (
+    Act,
+    Branches,
+    Conv,
+    Dense,
+    Frames,
+    Mix,
+    Norm,
+    Pool,
+    RandomNetwork,
+    Reindex,
+    TimeOnly,
+    Twice,
+    Up,
+)
 from tests.test_random_networks import (
     obeys_at_a_dense_rate,
     obeys_in_every_window,
     obeys_to_its_outputs,
     obeys_upward,
+    settled,
 )
 
 TRUNKS = {
@@ -126,6 +141,19 @@ def test_a_network_that_failed_at_a_dense_rate(network: RandomNetwork) -> None:
 @pytest.mark.parametrize("network", UPWARD.values(), ids=UPWARD.keys())
 def test_a_network_that_goes_up_and_failed(network: RandomNetwork) -> None:
     assert obeys_upward(network)
+
+
+def test_a_norm_of_values_that_are_nearly_equal_is_settled_in_double_precision() -> None:
+    network = RandomNetwork(
+        (TimeOnly("conv2d", channels=1, k=1, s=1, p=0), Mix("attention"), Norm("space")),
+        channels=1,
+        frames=6,
+        side=5,
+    )
+
+    with pytest.raises(AssertionError, match="off by"):
+        obeys_to_its_outputs(network)
+    assert settled(obeys_to_its_outputs, network)
 
 
 class Chomped(nn.Module):

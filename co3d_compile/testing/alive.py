@@ -55,9 +55,10 @@ def wandering_video(
 ) -> Tensor:
     """Noise whose brightness and contrast wander over time, so that no two windows answer alike."""
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(list(shape), generator=generator)
+    noise = torch.randn(list(shape), generator=generator, dtype=torch.float32)
     along = [shape[time_axis] if place == time_axis else 1 for place in range(len(shape))]
     brightness, contrast = (
-        torch.randn(shape[time_axis], generator=generator).cumsum(0).div(2).sin().reshape(along) for _ in range(2)
+        torch.randn(shape[time_axis], generator=generator, dtype=torch.float32).cumsum(0).div(2).sin().reshape(along)
+        for _ in range(2)
     )
-    return (noise * (1 + contrast / 2) + brightness).to(dtype or torch.float32)
+    return (noise * (1 + contrast / 2) + brightness).to(dtype or torch.get_default_dtype())
