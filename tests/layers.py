@@ -99,7 +99,8 @@ class Norm(Layer):
                 return nn.BatchNorm3d(channels, affine=False)
             case "layer":
                 return Function(
-                    lambda x, norm: norm(x.permute(0, 2, 3, 4, 1)).permute(0, 4, 1, 2, 3), n=nn.LayerNorm(channels)
+                    lambda x, norm: norm(_several(x).permute(0, 2, 3, 4, 1)).permute(0, 4, 1, 2, 3),
+                    n=nn.LayerNorm(channels),
                 )
             case "space":
                 return Function(lambda x: F.layer_norm(x, x.shape[3:]))
@@ -109,6 +110,13 @@ class Norm(Layer):
                 return Folded(nn.InstanceNorm2d(channels, affine=True))
             case _:
                 return Function(lambda x: F.softmax(x, dim=1))
+
+
+def _several(x: Tensor) -> Tensor:
+    """A norm of one value is a constant, settled before there is a video."""
+    if x.shape[1] == 1:
+        raise IndexError("nothing would be left")
+    return x
 
 
 @dataclass(frozen=True)

@@ -135,6 +135,17 @@ def test_an_element_that_may_be_cut_waits_until_the_video_has_it() -> None:
     assert causal.clock == IDENTITY
 
 
+def test_padding_where_frames_were_cut_off_is_padding() -> None:
+    """``x[:, :, 2:]`` into a padded kernel of 3: the first output reads frames 2 and 3, and a zero in place of 1."""
+    cut = timing_after([Reading(input_timing(), pad_map(-2, 0))])
+    padded = timing_after([Reading(cut, window_map(3, 1, 1, 1, 1))])
+    strided = timing_after([Reading(padded, window_map(3, 2, 1, 1, 1))])
+    back = timing_after([Reading(padded, pad_map(-1, 0))])
+
+    assert [timing.front for timing in (cut, padded, strided, back)] == [0, 1, 1, 0]
+    assert (padded.lo(0), padded.clock(0), padded.steady_tick) == (1, 3, 4)
+
+
 def test_a_window_over_strided_elements() -> None:
     window = timing_after([Reading(input_timing(2), sliding_map(4))])
 

@@ -115,8 +115,21 @@ DENSE = {
         channels=1,
         frames=9,
     ),
+    "padding where a frame was cut off": RandomNetwork(
+        (Reindex("advance", 1, 1), TimeOnly("max1d", 1, k=2, s=2, d=1, p=1)), channels=1, frames=6
+    ),
 }
 UPWARD = {
+    "a bias that no frame goes into, between elements": RandomNetwork(
+        (
+            Conv(1, k=1, s=2, pads=(0, 1), bias=False),
+            Up("transposed", 1, 2, k=1, d=1, p=0, extra=1),
+            Conv(1, k=1, s=3, pads=(0, 0), bias=False),
+        ),
+        channels=1,
+        frames=5,
+        longer=1,
+    ),
     "a constant that a maximum sees twice": RandomNetwork(
         (Up("transposed", 1, 2, k=1), Pool("max", 3, 1, 1)), channels=1, frames=5, longer=1
     ),

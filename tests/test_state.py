@@ -14,6 +14,7 @@ from co3d_compile.errors import FrameError, StateError
 from co3d_compile.network import Network
 from co3d_compile.runtime.state import join_states
 from co3d_compile.testing.alive import make_alive, wandering_video
+from tests.functions import Function
 
 CLIP = (1, 2, 12, 5, 5)
 FRAMES = 19
@@ -177,6 +178,18 @@ def test_valid_holds_back_what_has_seen_padding() -> None:
 
     # lo(n) = 2n - 3 >= 0 and hi(n) = 2n + 3 < 19 (design.md, section 3)
     torch.testing.assert_close(came, wanted[:, :, 2:8])
+
+
+def test_valid_holds_back_what_has_seen_padding_where_a_frame_was_cut_off() -> None:
+    """Element 0 reads no frame before the first, yet a zero in place of frame 0."""
+    conv = nn.Conv3d(2, 2, (3, 1, 1), padding=(1, 0, 0))
+    model = Function(lambda x, conv: conv(x[:, :, 1:]), conv=conv).eval()
+    net = co3d_compile.compile(model, CLIP, start="valid")
+    with torch.no_grad():
+        wanted = model(video())
+
+        torch.testing.assert_close(net.forward(video()), wanted[:, :, 1:-1])
+    assert net.report.outputs[0].steady_tick == 3
 
 
 def test_replicate_answers_from_the_first_frame_as_after_a_still_video() -> None:

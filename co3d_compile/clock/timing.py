@@ -111,6 +111,8 @@ class Timing:
         length: frames of video to number of elements (below zero: none).
         grid: elements from one element of a window to the next: more than one at a dense rate, where the strided
             network's elements are one in so many.
+        front: leading elements that have seen padding before the video. Where frames are cut off and padded again,
+            these depend on no frame before the first.
     """
 
     clock: Periodic
@@ -118,6 +120,7 @@ class Timing:
     hi: Periodic
     length: Periodic
     grid: int = 1
+    front: int = 0
 
     @property
     def stride(self) -> int:
@@ -142,7 +145,7 @@ class Timing:
     @property
     def steady_tick(self) -> int:
         """The tick of the first element that depends on no padding before the video."""
-        return self.clock(max(0, self.lo.count_through(-1)))
+        return self.clock(self.front)
 
     @property
     def pace(self) -> Fraction:
@@ -180,6 +183,11 @@ class Reading:
     def hi(self) -> Periodic:
         return self._bounded(self.timing.hi, self.timing.hi.after(self.index.last))
 
+    @property
+    def front(self) -> int:
+        """Leading elements of the output that read padding, or what has seen it."""
+        return self.index.first.count_through(self.timing.front - 1)
+
     def _bounded(self, of_input: Periodic, read: Periodic) -> Periodic:
         return read if self.awaits is None else read.at_least(of_input(self.awaits))
 
@@ -197,6 +205,7 @@ def timing_after(readings: Sequence[Reading], grid: int = 1) -> Timing:
         hi=maximum(tuple(reading.hi for reading in readings)),
         length=length,
         grid=grid,
+        front=max(0, *(reading.front for reading in readings)),
     )
 
 

@@ -26,7 +26,7 @@ def padded_share(plan: Plan, value: str) -> float:
     """
     timing, frames = plan.timing(value), max(given.clip_ticks for given in plan.inputs)
     elements = range(plan.length(value, frames) or 1)
-    return sum(timing.lo(n) < 0 or timing.hi(n) >= frames for n in elements) / len(elements)
+    return sum(n < timing.front or timing.hi(n) >= frames for n in elements) / len(elements)
 
 
 def laws(plan: Plan) -> dict[str, Law]:

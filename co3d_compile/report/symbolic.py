@@ -63,8 +63,7 @@ class Formulas:
     def steady_tick(self, value: str) -> sympy.Expr:
         """The tick of the first element that has seen no padding (a window's width moves no lower end)."""
         timing = self._plan.timing(value)
-        first = max(0, timing.lo.count_through(-1))
-        return self.delay(value) + timing.clock(first) - timing.clock(0)
+        return self.delay(value) + timing.clock(timing.front) - timing.clock(0)
 
     @cached_property
     def state_bytes(self) -> sympy.Expr:

@@ -35,7 +35,7 @@ def visible(plan: Plan, emitted: list[list[tuple[int, T]]], state: State) -> lis
     if plan.start == "replicate":
         return [[e for e in came if t.clock(e[0]) >= first] for came, t in zip(emitted, timings, strict=True)]
     return [
-        [e for e in came if timing.lo(e[0]) >= 0 and timing.hi(e[0]) < end]
+        [e for e in came if e[0] >= timing.front and timing.hi(e[0]) < end]
         for came, timing in zip(emitted, timings, strict=True)
     ]
 

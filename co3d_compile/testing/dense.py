@@ -52,11 +52,16 @@ def _check_phases(net: Network, model: Reference, video: Tensor, came: Tensor, p
             continue  # the strided network takes no video of so few frames
         numbers = range(phase, came.shape[axis.along], timing.grid)
         assert len(numbers) == wanted.shape[axis.along], f"phase {phase}: {len(numbers)} of {wanted.shape[axis.along]}"
-        own = [m for m, n in enumerate(numbers) if phase == 0 or _first_seen(timing, n, video.shape[2]) >= phase]
+        own = [m for m, n in enumerate(numbers) if phase == 0 or _sees_alike(timing, n, phase, video.shape[2])]
         seen = torch.tensor(own, dtype=torch.long)
         made = came.index_select(axis.along, torch.tensor(list(numbers), dtype=torch.long))
         made, wanted = (part.index_select(axis.along, seen) for part in (made, wanted))
         assert_same(made, wanted, axis.along, f"phase {phase}, output {place}")
+
+
+def _sees_alike(timing: Timing, n: int, phase: int, frames: int) -> bool:
+    """Element n has seen no padding in the video from the phase's frame on, and nothing before it."""
+    return n - phase >= timing.front and _first_seen(timing, n, frames) >= phase
 
 
 def _first_seen(timing: Timing, n: int, frames: int) -> int:

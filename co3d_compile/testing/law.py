@@ -188,13 +188,14 @@ def _settled(answers: Sequence[Tensor], axis: int) -> int:
 def _settled_by_nothing(
     reference: Reference, video: Tensor, axes: Sequence[Axis], came: Sequence[int], counts: Sequence[int]
 ) -> bool:
-    """All that is settled and has not come is the same for every video: it lies wholly in padding."""
-    pairs = zip(leaves_of(reference, video), leaves_of(reference, video * 2 + 1), axes, strict=True)
-    fixed = [
-        _settled([axis.apart(leaf, video.shape[0]) for leaf in (one, other, one)], axis.along)
-        for one, other, axis in pairs
-    ]
-    return all(settled <= max(both) for settled, *both in zip(counts, came, fixed, strict=True))
+    """All that is settled and has not come is the same for every video: no frame goes into it."""
+    answers = [leaves_of(reference, video), leaves_of(reference, video * 2 + 1)]
+    fixed = []
+    for one, other, axis, there in zip(*answers, axes, came, strict=True):
+        left = [axis.apart(leaf, video.shape[0]) for leaf in (one, other, one)]
+        left = [leaf.narrow(axis.along, there, leaf.shape[axis.along] - there) for leaf in left]
+        fixed.append(there + _settled(left, axis.along))
+    return all(settled <= known for settled, known in zip(counts, fixed, strict=True))
 
 
 def check_ticks(

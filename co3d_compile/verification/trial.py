@@ -60,7 +60,8 @@ class Trial:
         """The original saw the same frames: before a later phase, the stream saw frames, the original its padding."""
         if name not in self.outputs and self.plan.timing(name).clock(number) > self.end:
             return False  # the original makes it and cuts it off
-        return self.phase == 0 or self.plan.timing(name).lo(number) >= self.phase
+        timing = self.plan.timing(name)
+        return self.phase == 0 or (timing.lo(number) >= self.phase and number - self.phase >= timing.front)
 
     @cached_property
     def outputs(self) -> frozenset[str]:
