@@ -156,6 +156,24 @@ def test_a_network_that_goes_up_and_failed(network: RandomNetwork) -> None:
     assert obeys_upward(network)
 
 
+@pytest.mark.parametrize("up", ["channels", "expand"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "ends set",
+        "rolled",
+        "rolled back",
+        "first repeated",
+        "last repeated",
+        "torch.diff",
+        "joined around",
+        "put together",
+    ],
+)
+def test_what_comes_in_bursts_is_taken_apart_and_put_together(up: str, kind: str) -> None:
+    assert obeys_upward(RandomNetwork((Up(up, 1, 2), Reindex(kind, 1, 1)), channels=1, frames=5, longer=1))
+
+
 def test_a_norm_of_values_that_are_nearly_equal_is_settled_in_double_precision() -> None:
     network = RandomNetwork(
         (TimeOnly("conv2d", channels=1, k=1, s=1, p=0), Mix("attention"), Norm("space")),

@@ -11,6 +11,7 @@ from co3d_compile.passes.assembly.lines import Copy, Line
 from co3d_compile.passes.assembly.masking import MASKING, Masked, read_mask
 from co3d_compile.passes.assembly.reading import Reader
 from co3d_compile.passes.assembly.rebuilding import Builder
+from co3d_compile.passes.bursts import unfold_what_is_cut
 from co3d_compile.passes.knowledge import simplify_known
 from co3d_compile.passes.propagation import Choices, annotate
 from co3d_compile.program.program import Program, is_getitem, target_name
@@ -41,6 +42,7 @@ def assemble_time(program: Program) -> Program:
             annotate(program, node, Choices())
             continue
         if all(operand.meta["facts"] for operand in node.all_input_nodes):
+            unfold_what_is_cut(node, lambda view: annotate(program, view, Choices()))
             settle_ends(program, node, reader)
         annotate(program, node, Choices())
         if not node.meta["facts"]:
