@@ -50,8 +50,7 @@ def unfold_what_is_cut(node: fx.Node, annotate: Callable[[fx.Node], object]) -> 
 
     Law: no value changes.
     """
-    cut = {operand for operand in node.all_input_nodes if _is_cut(node, operand)}
-    for operand in cut:
+    for operand in [one for one in node.all_input_nodes if _is_cut(node, one)]:
         view = _unfolded(node, operand)
         annotate(view)
         node.replace_input_with(operand, view)

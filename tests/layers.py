@@ -115,7 +115,7 @@ class Norm(Layer):
 def _several(x: Tensor) -> Tensor:
     """A norm of one value is a constant, settled before there is a video."""
     if x.shape[1] == 1:
-        raise IndexError("nothing would be left")
+        raise IndexError("one channel is too few")
     return x
 
 

@@ -67,7 +67,7 @@ def _rolled_back(x: Tensor, a: int, b: int) -> Tensor:
 def _differences(x: Tensor, a: int, b: int) -> Tensor:
     """Of one difference nobody can tell whether the first is repeated, or all are."""
     if x.shape[2] < 3:
-        raise IndexError("nothing would be left")
+        raise IndexError("one difference is too few")
     differences = x[:, :, 1:] - x[:, :, :-1]
     return torch.cat([differences[:, :, :1], differences], 2)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -216,17 +217,11 @@ def _reshaped(graph: fx.Graph, node: fx.Node) -> None:
     _replace(graph, node, _insert(graph, node, aten.reshape.default, (given["self"], given["size"])))
 
 
-def _regrouped(graph: fx.Graph, node: fx.Node) -> None:
-    """Sizes that depend on values in the video stay torch's own affair."""
+def _to_its_sizes(operator: Any, graph: fx.Graph, node: fx.Node) -> None:
+    """The operator that takes the sizes; those that depend on values in the video stay torch's own affair."""
     sizes = list(node.meta["val"].shape)
     if all(isinstance(size, int) for size in sizes):
-        _replace(graph, node, _insert(graph, node, aten.reshape.default, (node.args[0], sizes)))
-
-
-def _expanded(graph: fx.Graph, node: fx.Node) -> None:
-    sizes = list(node.meta["val"].shape)
-    if all(isinstance(size, int) for size in sizes):
-        _replace(graph, node, _insert(graph, node, aten.expand.default, (node.args[0], sizes)))
+        _replace(graph, node, _insert(graph, node, operator, (node.args[0], sizes)))
 
 
 def _narrowed(graph: fx.Graph, node: fx.Node) -> None:
@@ -254,9 +249,9 @@ _SPELLINGS: dict[str, Callable[[fx.Graph, fx.Node], None]] = {
     "fill": _filled,
     "copy": _copied,
     "view": _reshaped,
-    "flatten": _regrouped,
-    "unflatten": _regrouped,
-    "expand_as": _expanded,
+    "flatten": partial(_to_its_sizes, aten.reshape.default),
+    "unflatten": partial(_to_its_sizes, aten.reshape.default),
+    "expand_as": partial(_to_its_sizes, aten.expand.default),
     "narrow": _narrowed,
     "_unsafe_view": _reshaped,
 }

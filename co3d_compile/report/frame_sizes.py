@@ -201,12 +201,12 @@ class _Walk:
             ValueError: they do not follow; or what torch raises where the operator takes no other sizes.
         """
         layouts = [self.plan.values[name].layout for name in node.outputs]
-        found = output_shapes(node, self._operands, tuple(layout.shape for layout in layouts))
+        operands = self._operands.of(node)
+        found = output_shapes(node, operands, tuple(layout.shape for layout in layouts))
         self.shapes |= dict(zip(node.outputs, found, strict=True))
         sides = [side for shape in found for extent in shape for side in extent.sides]
         self._levels += [side for side in dict.fromkeys(sides) if side not in self._levels]
         if node.macs:
-            operands = self._operands.of(node)
             key = (
                 node.target,
                 operands.described(list(node.arguments.values())),

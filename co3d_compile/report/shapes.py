@@ -78,12 +78,12 @@ def output_shapes(node: PlanNode, operands: Operands, made: tuple[Sizes, ...]) -
     """The shapes of what a node makes.
 
     Args:
+        operands: those of the node.
         made: these shapes in the clip that was compiled.
 
     Raises:
         ValueError: they do not follow from those of its operands.
     """
-    operands = operands.of(node)
     read = [operands.shapes[name] for name in _values_in(node.arguments)]
     if not any(extent.sides for shape in read for extent in shape):
         return [fixed(sizes) for sizes in made]

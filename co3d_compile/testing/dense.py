@@ -25,7 +25,7 @@ def check_dense_law(model: nn.Module, clip: Sequence[int], *, frames: int, seed:
         clip: shape of the example clip, ``(N, C, T, H, W)``; the model is used as it is.
         frames: of the video.
     """
-    net = compile(model, clip, rate="dense")
+    net = compile(model, wandering_video(clip), rate="dense")
     video = wandering_video((*clip[:2], frames, *clip[3:]), seed=seed + 2)
     axes = axes_of(model, wandering_video(clip))
     with torch.no_grad():

@@ -66,12 +66,16 @@ def _reasons(output: OutputReport) -> Mapping[str, list[str]]:
 
 def layer_title(layer: LayerReport) -> str:
     """What a layer is called where it stands alone."""
-    return f"{layer.path} ({layer.operation})" if layer.path else f"{layer.operation} {layer.name}"
+    return _title(layer.path, layer.operation, layer.name)
 
 
 def delay_title(part: DelayPart) -> str:
     """A layer of a critical path, and why it waits."""
-    return f"{part.path} ({wording.cause(part)})" if part.path else f"{wording.cause(part)} {part.layer}"
+    return _title(part.path, wording.cause(part), part.layer)
+
+
+def _title(path: str, does: str, name: str) -> str:
+    return f"{path} ({does})" if path else f"{does} {name}"
 
 
 @cache
