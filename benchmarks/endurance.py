@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -97,13 +96,18 @@ def stream(network: Network, clip: tuple[int, ...], frames: int, readings: int =
 
 
 def _resident() -> int:
-    with open("/proc/self/statm") as pages:
-        return int(pages.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return _status("VmRSS")
 
 
 def _peak() -> int:
-    # Linux tells kibibytes (getrusage(2))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # not getrusage(2): its ru_maxrss begins with the peak of the process that started this one
+    return _status("VmHWM")
+
+
+def _status(field: str) -> int:
+    """Bytes of a field of /proc/self/status (proc_pid_status(5)), which tells kibibytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
