@@ -146,6 +146,22 @@ def test_padding_where_frames_were_cut_off_is_padding() -> None:
     assert (padded.lo(0), padded.clock(0), padded.steady_tick) == (1, 3, 4)
 
 
+def test_an_element_that_reads_padding_in_place_of_the_last_frame_has_seen_padding() -> None:
+    cut = timing_after([Reading(input_timing(), pad_map(0, -2))])
+    padded = timing_after([Reading(cut, window_map(3, 1, 1, 1, 1))])
+    strided = timing_after([Reading(padded, window_map(3, 2, 1, 1, 1))])
+    back = timing_after([Reading(padded, pad_map(0, -1))])
+
+    assert [timing.back(12) for timing in (cut, padded, strided, back)] == [10, 9, 4, 9]
+    assert [timing.back(13) for timing in (cut, padded, strided, back)] == [11, 10, 5, 10]
+    assert [timing.unpadded(12) for timing in (padded, strided)] == [range(1, 9), range(1, 4)]
+
+
+@given(periodics, st.integers(-20, 40))
+def test_the_counts_are_a_sequence(sequence: Periodic, value: int) -> None:
+    assert sequence.counts(value) == sequence.count_through(value)
+
+
 def test_a_window_over_strided_elements() -> None:
     window = timing_after([Reading(input_timing(2), sliding_map(4))])
 

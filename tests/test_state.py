@@ -192,6 +192,19 @@ def test_valid_holds_back_what_has_seen_padding_where_a_frame_was_cut_off() -> N
     assert net.report.outputs[0].steady_tick == 3
 
 
+def test_valid_holds_back_what_has_seen_padding_where_the_last_frame_was_cut_off() -> None:
+    """The last element reads a zero in place of the last frame."""
+    conv = nn.Conv3d(2, 2, (3, 1, 1), padding=(1, 0, 0))
+    model = Function(lambda x, conv: conv(x[:, :, :-1])[:, :, 1:], conv=conv).eval()
+    net = co3d_compile.compile(model, CLIP, start="valid")
+    with torch.no_grad():
+        wanted = model(video())
+
+        torch.testing.assert_close(net.forward(video()), wanted[:, :, :-1])
+    # a clip of 12 frames gives 11 elements, of which the first and the last have seen padding
+    assert [layer.padded_share for layer in net.report.layers if layer.path == "conv"] == [2 / 11]
+
+
 def test_replicate_answers_from_the_first_frame_as_after_a_still_video() -> None:
     model = residual()
     still = video()[:, :, :1].expand(-1, -1, 21, -1, -1)

@@ -77,6 +77,15 @@ class Periodic:
             n -= 1
         return n
 
+    @property
+    def counts(self) -> Periodic:
+        """Value to the number of indices from 0 on whose value is no larger: ``count_through`` as a sequence.
+
+        The sequence must have no least value.
+        """
+        assert self.least is None
+        return Periodic(len(self.offsets), tuple(self.count_through(value) for value in range(self.step)))
+
 
 def affine(stride: int, offset: int) -> Periodic:
     """``n -> stride*n + offset``."""

@@ -113,12 +113,14 @@ class Timing:
             network's elements are one in so many.
         front: leading elements that have seen padding before the video. Where frames are cut off and padded again,
             these depend on no frame before the first.
+        back: frames of video to the first element that has seen padding after it, or is not there.
     """
 
     clock: Periodic
     lo: Periodic
     hi: Periodic
     length: Periodic
+    back: Periodic
     grid: int = 1
     front: int = 0
 
@@ -147,6 +149,12 @@ class Timing:
         """The tick of the first element that depends on no padding before the video."""
         return self.clock(self.front)
 
+    def unpadded(self, frames: int) -> range:
+        """The elements of a video of so many frames that have seen padding neither before nor after it."""
+        # a first element that waits for a later one has seen what that has seen: its span alone tells
+        whole = min(self.back(frames), self.hi.count_through(frames - 1))
+        return range(self.front, max(self.front, whole))
+
     @property
     def pace(self) -> Fraction:
         """Ticks from one element of a window to the next, on average."""
@@ -159,8 +167,8 @@ class Timing:
 
 def input_timing(rate: int = 1, grid: int = 1) -> Timing:
     """An input that has a frame at every ``rate``-th tick, of which a clip takes one in ``grid``."""
-    ticks = affine(rate, 0)
-    return Timing(ticks, ticks, ticks, floor_ratio(rate - 1, rate), grid)
+    ticks, length = affine(rate, 0), floor_ratio(rate - 1, rate)
+    return Timing(ticks, ticks, ticks, length, length, grid)
 
 
 @dataclass(frozen=True)
@@ -188,6 +196,11 @@ class Reading:
         """Leading elements of the output that read padding, or what has seen it."""
         return self.index.first.count_through(self.timing.front - 1)
 
+    @property
+    def back(self) -> Periodic:
+        """Frames of video to the first element of the output that reads padding after it, or what has seen it."""
+        return self.index.last.counts.after(self.timing.back + -1)
+
     def _bounded(self, of_input: Periodic, read: Periodic) -> Periodic:
         return read if self.awaits is None else read.at_least(of_input(self.awaits))
 
@@ -197,13 +210,14 @@ def timing_after(readings: Sequence[Reading], grid: int = 1) -> Timing:
 
     The elements that are read must come at one rate.
     """
-    length = _shortest_length(tuple(reading.index.length.after(reading.timing.length) for reading in readings))
+    length = _shortest(tuple(reading.index.length.after(reading.timing.length) for reading in readings))
     return Timing(
         # where elements are cut off at the end, one is there to be cut until the video is longer
         clock=maximum((*(reading.clock for reading in readings), _existence(length))),
         lo=minimum(tuple(reading.timing.lo.after(reading.index.first) for reading in readings)),
         hi=maximum(tuple(reading.hi for reading in readings)),
         length=length,
+        back=_shortest((length, *(reading.back for reading in readings))),
         grid=grid,
         front=max(0, *(reading.front for reading in readings)),
     )
@@ -211,8 +225,8 @@ def timing_after(readings: Sequence[Reading], grid: int = 1) -> Timing:
 
 def _existence(length: Periodic) -> Periodic:
     """Element to the tick from which on every longer video has it."""
-    return Periodic(len(length.offsets), tuple(length.count_through(n) - 1 for n in range(length.step)))
+    return length.counts + -1
 
 
-def _shortest_length(lengths: tuple[Periodic, ...]) -> Periodic:
+def _shortest(lengths: tuple[Periodic, ...]) -> Periodic:
     return lengths[0] if len(set(lengths)) == 1 else minimum(lengths)

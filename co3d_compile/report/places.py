@@ -20,13 +20,13 @@ def neediest_readers(plan: Plan) -> dict[str, PlanNode]:
 
 
 def padded_share(plan: Plan, value: str) -> float:
-    """Of the elements that the example clip gives, those that depend on frames before or after it.
+    """Of the elements that the example clip gives, those that have seen padding before or after it.
 
     Of a window that is wider than the clip, which gives none, the first one.
     """
     timing, frames = plan.timing(value), max(given.clip_ticks for given in plan.inputs)
     elements = range(plan.length(value, frames) or 1)
-    return sum(n < timing.front or timing.hi(n) >= frames for n in elements) / len(elements)
+    return sum(n not in timing.unpadded(frames) for n in elements) / len(elements)
 
 
 def laws(plan: Plan) -> dict[str, Law]:

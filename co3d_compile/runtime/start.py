@@ -34,10 +34,7 @@ def visible(plan: Plan, emitted: list[list[tuple[int, T]]], state: State) -> lis
     timings = [plan.timing(output.value) for output in plan.outputs]
     if plan.start == "replicate":
         return [[e for e in came if t.clock(e[0]) >= first] for came, t in zip(emitted, timings, strict=True)]
-    return [
-        [e for e in came if e[0] >= timing.front and timing.hi(e[0]) < end]
-        for came, timing in zip(emitted, timings, strict=True)
-    ]
+    return [[e for e in came if e[0] in t.unpadded(end)] for came, t in zip(emitted, timings, strict=True)]
 
 
 def last_tick(plan: Plan, frames: int) -> int:
