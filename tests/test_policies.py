@@ -190,6 +190,80 @@ def test_exact_is_a_policy_too(name: str) -> None:
     assert network.report.last_resorts[0].path == "mixer"
 
 
+COMPARED: dict[str, Callable[[Tensor], Tensor]] = {
+    "centred": lambda y: y - y.mean(2, keepdim=True),
+    "centred, the other way round": lambda y: torch.rsub(y, y.mean(2).unsqueeze(2)),
+    "of its largest": lambda y: y / (y.amax(2, keepdim=True) + 9.0),
+    "of its deviation": lambda y: y / (y.std(2, keepdim=True) + 0.1),
+    "of its sum": lambda y: y.exp() / y.exp().sum(2, keepdim=True),
+    "normed by hand": lambda y: (y - y.mean(2, True)) * (y.var(2, keepdim=True, correction=0) + 0.1).rsqrt(),
+    "of its length": lambda y: y / y.norm(dim=2, keepdim=True),
+    "instances of points": lambda y: (
+        F.instance_norm(y.flatten(3).movedim(3, 1).flatten(0, 1))
+        .view(-1, 36, 4, y.shape[2])
+        .movedim(1, 3)
+        .reshape(y.shape)
+    ),
+}
+
+
+class Compared(nn.Module):
+    """Elements set against a statistic of time alone."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(3, 4, 3, 1, 1)
+        self.after = nn.Conv3d(4, 2, 3, 1, 1)
+        self.compared = COMPARED[name]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after(self.compared(self.conv(x)))
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_a_statistic_of_time_alone_is_made_from_the_last_frames(name: str) -> None:
+    """Of one frame nothing would be left: every video would give the same."""
+    model = Compared(name)
+    network = co3d_compile.compile(model, CLIP)
+    video = wandering_video((1, 3, FRAMES, 6, 6), seed=3)
+    with torch.no_grad():
+        windows = model.conv(video).unfold(2, 8, 1).movedim(-1, 2).unbind(3)
+        wanted = torch.cat([model.compared(window)[:, :, -1:] for window in windows], 2)
+        made = network.forward(video)
+
+    assert {one.reason.rpartition(", ")[2] for one in network.report.outputs[0].approximations} == {
+        "made from the last 8 elements instead"
+    }
+    assert made.isfinite().all()
+    # the first window is whole at element 7; the last convolution reads it from element 8 on
+    torch.testing.assert_close(made[:, :, 8:-1], model.after(wanted)[:, :, 1:-1], atol=1e-4, rtol=1e-4)
+    assert network.verify(model).passed
+
+
+@pytest.mark.parametrize("name", ["centred", "instances of points"])
+def test_one_frame_has_no_statistic_of_time_alone(name: str) -> None:
+    with pytest.raises(
+        InputError, match=r"the policy 'frame' has no meaning for it\n  try: one of window, cumulative, exact"
+    ):
+        co3d_compile.compile(Compared(name), CLIP, policy={"*": "frame"})
+
+
+def test_a_gate_of_time_alone_that_weighs_is_made_from_each_frame() -> None:
+    model = nn.Sequential(nn.Conv3d(3, 4, 1), Weighed()).eval()
+
+    network = co3d_compile.compile(model, CLIP)
+
+    video = wandering_video((1, 3, FRAMES, 6, 6), seed=3)
+    with torch.no_grad():
+        y = model[0](video)
+        torch.testing.assert_close(network.forward(video), y * y.sigmoid())
+
+
+class Weighed(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * x.mean(2, keepdim=True).sigmoid()
+
+
 def test_a_gate_can_be_exact() -> None:
     class Gated(nn.Module):
         def __init__(self) -> None:

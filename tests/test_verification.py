@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import co3d_compile
 from co3d_compile.errors import InputError, VerificationError
 from co3d_compile.network import Network
 from co3d_compile.testing.alive import make_alive, wandering_video
+from tests.functions import Function
 
 CLIP = (1, 3, 8, 8, 8)
 
@@ -383,3 +385,22 @@ def test_the_original_runs_on_the_whole_video_once_unless_that_makes_other_calls
 
     assert result.passed, str(result)
     assert lengths.count(13) == 2 * runs
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        lambda y: F.normalize(y, dim=1),
+        lambda y: F.normalize(y, dim=1).mean((2, 3, 4)),
+        lambda y: y.mean(1, keepdim=True).expand_as(y),
+        lambda y: y.mean((3, 4), keepdim=True).expand(-1, -1, -1, 8, 8).sum((3, 4)),
+    ],
+    ids=["normalised", "normalised, pooled", "expanded over channels", "expanded over space"],
+)
+def test_what_is_kept_at_size_one_is_compared_at_full_size(tail: Callable[[Tensor], Tensor]) -> None:
+    model = Function(lambda x, conv: tail(conv(x)), conv=nn.Conv3d(3, 4, 3)).eval()
+
+    result = co3d_compile.compile(model, CLIP).verify(model)
+
+    assert result.passed
+    assert all(one.elements == one.expected for one in (*result.outputs, *result.intermediates))

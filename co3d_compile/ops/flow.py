@@ -252,5 +252,10 @@ def frame_gate(flow: Flow, layouts: tuple[Layout, ...], width: int) -> Flow:
 
 
 def window_gate(flow: Flow, layouts: tuple[Layout, ...], width: int) -> Flow:
-    """A gate made from the last ``width`` elements, from fewer at the start."""
-    return replace(flow, way=Way.GATE, layouts=layouts, taps=Taps(trailing_map(width), width, partial=True))
+    """A gate made from the last ``width`` elements.
+
+    At the start, from those that there are; where it is another matter of fewer, the first stands for those before it.
+    """
+    fill = None if flow.still else Absent.EDGE
+    taps = Taps(trailing_map(width), width, fill=fill, partial=flow.still)
+    return replace(flow, way=Way.GATE, layouts=layouts, taps=taps)

@@ -58,3 +58,9 @@ def _apart(block: Tensor, layout: Layout, batch: int) -> Tensor:
     elements = block_length(block, layout, batch)
     outer, _, inner = layout.around(Mark.TIME, elements, batch)
     return block.reshape(*block.shape[:dim], outer, elements, inner, *block.shape[dim + 1 :])
+
+
+def at_full_size(element: Tensor, layout: Layout, batch: int) -> Tensor:
+    """An element as the original has it: what is kept at size 1 because it only broadcasts, expanded."""
+    shape = layout.solid().running_shape(1, batch)
+    return element if tuple(element.shape) == shape else element.expand(shape)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from co3d_compile.layout import Layout
 from co3d_compile.plan.plan import Plan, Value
-from co3d_compile.runtime.elements import joined_elements
+from co3d_compile.runtime.elements import at_full_size, joined_elements
 from co3d_compile.runtime.state import Emitted
 
 
@@ -35,13 +35,13 @@ class OutputStructure:
     def _due(self, value: Value, came: Emitted, batch: int) -> Tensor | None:
         if not came:
             return None
-        elements = _written_out(value, came, batch)
+        elements = [at_full_size(element, value.layout, batch) for _, element in came]
         if not value.has_time:
             return elements[0] if len(elements) == 1 else torch.stack(elements, _stacking_axis(value.layout))
         return joined_elements(elements, value.layout, batch)
 
     def _all(self, value: Value, came: Emitted, batch: int) -> Tensor:
-        elements = _written_out(value, came, batch)
+        elements = [at_full_size(element, value.layout, batch) for _, element in came]
         if value.has_time:
             empty = torch.empty(value.layout.solid().running_shape(0, batch), dtype=value.dtype)
             return joined_elements(elements, value.layout, batch) if elements else empty
@@ -50,12 +50,6 @@ class OutputStructure:
             return torch.stack(elements, axis)
         shape = list(value.layout.solid().running_shape(1, batch))
         return torch.empty([*shape[:axis], 0, *shape[axis:]], dtype=value.dtype)
-
-
-def _written_out(value: Value, came: Emitted, batch: int) -> list[Tensor]:
-    """The elements; what is kept at size 1 inside the network, because it only broadcasts, has its full size."""
-    shape = value.layout.solid().running_shape(1, batch)
-    return [element if tuple(element.shape) == shape else element.expand(shape) for _, element in came]
 
 
 def _stacking_axis(layout: Layout) -> int:

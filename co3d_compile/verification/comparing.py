@@ -11,6 +11,7 @@ from torch import Tensor
 
 from co3d_compile.plan.plan import Plan, Value, timing_of
 from co3d_compile.runtime.eager.engine import Watch
+from co3d_compile.runtime.elements import at_full_size
 from co3d_compile.runtime.frames import read_frames
 from co3d_compile.runtime.module import StreamingModule
 from co3d_compile.runtime.state import State
@@ -33,8 +34,10 @@ def stream_elements(network: StreamingModule, video: Sequence[Tensor], frames: i
     """Push a video frame by frame through flush; keep every element of every value."""
     elements: Elements = defaultdict(dict)
 
+    batch = network.plan.values[network.plan.inputs[0].value].layout.batch
+
     def watch(name: str, n: int, element: Tensor) -> None:
-        elements[name][n] = element.clone()
+        elements[name][n] = at_full_size(element, network.plan.values[name].layout, batch).clone()
 
     watch_stream(network, video, frames, watch)
     return elements

@@ -48,11 +48,13 @@ class Gate:
     def window(self, source: Tensor, n: int, batch: int) -> Tensor:
         """What the gate of element n is made from: the clip standing still at n, or the elements up to n."""
         taps = self.plan.reading
-        if taps.partial:
-            first = max(0, n - taps.count + 1)
-            return part_of_block(source, self.layout, batch, first, n + 1 - first)
-        still = part_of_block(source, self.layout, batch, n, 1)
-        return joined_elements([still] * self.layout.time, self.layout, batch)
+        first = n - taps.count + 1
+        if taps.count == 1:
+            places = [n] * self.layout.time
+        else:
+            places = [max(0, place) for place in range(max(0, first) if taps.partial else first, n + 1)]
+        elements = [part_of_block(source, self.layout, batch, place, 1) for place in places]
+        return joined_elements(elements, self.layout, batch)
 
 
 class GatedJoins:

@@ -8,7 +8,8 @@ from torch import fx
 
 from co3d_compile.ops.flow import Way
 from co3d_compile.passes.propagation import Choices, Gate, annotate_time
-from co3d_compile.passes.whole_clips.policies import Places, place_of
+from co3d_compile.passes.whole_clips.policies import OF_TIME, STATISTIC, Places, place_of
+from co3d_compile.passes.whole_clips.standing_still import is_lost_in_a_frame
 from co3d_compile.program.program import Program, call_of, facts_of, flow_of, is_getitem
 
 
@@ -18,7 +19,8 @@ def resolve_gates(program: Program, places: Places) -> dict[str, Gate]:
     Law: a collapse is a gate exactly if its result meets, element by element, a tensor that still has time.
 
     Args:
-        places: what the user chose for them; ``frame`` where that is nothing.
+        places: what the user chose for them; where that is nothing, ``frame``, or ``window`` where one frame has
+            no such statistic.
 
     Raises:
         InputError: a policy's name is unknown.
@@ -26,13 +28,15 @@ def resolve_gates(program: Program, places: Places) -> dict[str, Gate]:
     gates: dict[str, Gate] = {}
     annotate_time(program, Choices())
     while joins := gated_joins(program):
-        gates |= {node.name: _gate(node, places) for found in joins.values() for node in found}
+        for node in frozenset().union(*joins.values()):
+            gates[node.name] = _gate(node, [join for join, found in joins.items() if node in found], places)
         annotate_time(program, Choices(gates))
     return gates
 
 
-def _gate(node: fx.Node, places: Places) -> Gate:
-    return Gate(places.chosen(place_of(node)) or "frame", flow_of(node).taps.count)
+def _gate(node: fx.Node, joins: Collection[fx.Node], places: Places) -> Gate:
+    fitting = OF_TIME if is_lost_in_a_frame(node, joins) else STATISTIC
+    return Gate(places.chosen(place_of(node), fitting) or fitting[0], flow_of(node).taps.count)
 
 
 def gated_joins(program: Program, besides: Collection[fx.Node] = ()) -> dict[fx.Node, frozenset[fx.Node]]:

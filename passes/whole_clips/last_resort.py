@@ -15,7 +15,7 @@ from co3d_compile.passes.loops.positions import misplaced
 from co3d_compile.passes.propagation import Choices, Gate, annotate_time, raise_refused, refusal_of
 from co3d_compile.passes.whole_clips.cumulative import carry_gates, carry_region
 from co3d_compile.passes.whole_clips.gates import gated_joins, resolve_gates
-from co3d_compile.passes.whole_clips.policies import GatePolicy, Places
+from co3d_compile.passes.whole_clips.policies import OF_TIME, STATISTIC, GatePolicy, Places
 from co3d_compile.passes.whole_clips.regions import (
     boundaries_and_constants,
     is_spread,
@@ -24,6 +24,7 @@ from co3d_compile.passes.whole_clips.regions import (
     with_operands,
 )
 from co3d_compile.passes.whole_clips.sampling import samples_evenly
+from co3d_compile.passes.whole_clips.standing_still import norms_time_alone
 from co3d_compile.plan.operators import may_be_in_body
 from co3d_compile.program.program import (
     Program,
@@ -115,7 +116,8 @@ def _puts_region(program: Program, refused: Mapping[fx.Node, Refused], places: P
     for node in refused:
         region = region_from(program, node, refused.keys() - {node})
         if region is not None:
-            chosen = places.chosen(region.place) or ("frame" if region.is_norm else "exact")
+            fitting = OF_TIME if norms_time_alone(region) else STATISTIC
+            chosen = places.chosen(region.place, fitting) or (fitting[0] if region.is_norm else "exact")
             if chosen == "cumulative":
                 carry_region(program, region)
                 return True

@@ -14,6 +14,8 @@ from co3d_compile.program.program import path_of
 GatePolicy = Literal["frame", "window", "cumulative", "exact", "uniform"]
 STATISTIC: tuple[str, ...] = ("frame", "window", "cumulative", "exact")
 """For what is made of all frames of a clip."""
+OF_TIME: tuple[str, ...] = ("window", "cumulative", "exact")
+"""For a statistic of all frames of a clip that tells nothing of one."""
 CHOICE: tuple[str, ...] = ("exact", "uniform")
 """For what takes some frames of a clip by their place in it."""
 POLICIES: tuple[str, ...] = get_args(GatePolicy)
