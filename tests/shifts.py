@@ -83,6 +83,8 @@ KEEPING: dict[str, Renumbering] = {
     "rolled": _rolled,
     "rolled back": _rolled_back,
     "joined": lambda x, a, b: torch.cat([torch.zeros_like(x[:, :, :a]), x[:, :, :-a]], 2),
+    "joined to its difference from itself": lambda x, a, b: torch.cat([(x - x)[:, :, :a], x[:, :, :-a]], 2),
+    "joined before a multiple": lambda x, a, b: torch.cat([x[:, :, b:], x[:, :, :b] * 0], 2),
     "joined behind": lambda x, a, b: torch.cat([x[:, :, b:], torch.ones_like(x[:, :, :b])], 2),
     "first repeated": lambda x, a, b: torch.cat([x[:, :, :1]] * a + [x[:, :, :-a]], 2),
     "last repeated": lambda x, a, b: torch.cat([x[:, :, b:], x[:, :, -1:].expand(-1, -1, b, -1, -1)], 2),

@@ -63,6 +63,8 @@ REWRITTEN = {
     "aten.unflatten.int",
     "aten.expand_as.default",
     "aten.narrow.default",
+    "aten.sub.Tensor",
+    "aten.mul.Tensor",
     "aten._unsafe_view.default",
     "aten._assert_tensor_metadata.default",
 }
@@ -77,7 +79,7 @@ def is_known(node: fx.Node, operations: OperationTable) -> bool:
 
 
 def canonicalise(graph: fx.Graph, operations: OperationTable) -> None:
-    """Rewrite the graph, in place, into the vocabulary that the passes read. No value changes.
+    """Rewrite the graph, in place, into the vocabulary that the passes read. No value changes that is finite.
 
     What a user's own rule claims stays as it is.
     """
@@ -191,11 +193,26 @@ def _convolution(graph: fx.Graph, node: fx.Node) -> None:
 
 def _filled(graph: fx.Graph, node: fx.Node) -> None:
     given = bound_arguments(node)
-    name = target_name(node)
-    value = given.get("fill_value", given.get("value", 1 if "ones" in name else 0))
+    _fill(graph, node, given.get("fill_value", given.get("value", 1 if "ones" in target_name(node) else 0)))
+
+
+def _fill(graph: fx.Graph, node: fx.Node, value: Any) -> None:
     made = _insert(graph, node, aten.full.default, (list(node.meta["val"].shape), value))
     made.kwargs = {"dtype": node.meta["val"].dtype}
     _replace(graph, node, made)
+
+
+def _taken_from_itself(graph: fx.Graph, node: fx.Node) -> None:
+    """``x - x`` as a spelling of zeros."""
+    given = bound_arguments(node)
+    if given["self"] is given["other"] and given["alpha"] == 1:
+        _fill(graph, node, 0)
+
+
+def _multiplied(graph: fx.Graph, node: fx.Node) -> None:
+    """``x * 0`` as a spelling of zeros."""
+    if any(type(factor) in (int, float) and factor == 0 for factor in node.args):
+        _fill(graph, node, 0)
 
 
 def _copied(graph: fx.Graph, node: fx.Node) -> None:
@@ -253,5 +270,7 @@ _SPELLINGS: dict[str, Callable[[fx.Graph, fx.Node], None]] = {
     "unflatten": partial(_to_its_sizes, aten.reshape.default),
     "expand_as": partial(_to_its_sizes, aten.expand.default),
     "narrow": _narrowed,
+    "sub": _taken_from_itself,
+    "mul": _multiplied,
     "_unsafe_view": _reshaped,
 }
