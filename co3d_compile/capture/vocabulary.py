@@ -32,6 +32,8 @@ IDENTITIES = {
     )
 }
 
+VIEWS = ("aten.slice.Tensor", "aten.select.int", "aten.narrow.default")
+
 # (first output only) spelling -> canonical operator and how its arguments are made
 FIRST_OF_SEVERAL = {
     "aten._native_batch_norm_legit_no_training.default",
@@ -205,8 +207,16 @@ def _fill(graph: fx.Graph, node: fx.Node, value: Any) -> None:
 def _taken_from_itself(graph: fx.Graph, node: fx.Node) -> None:
     """``x - x`` as a spelling of zeros."""
     given = bound_arguments(node)
-    if given["self"] is given["other"] and given["alpha"] == 1:
+    if given["alpha"] == 1 and _is_same(given["self"], given["other"]):
         _fill(graph, node, 0)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """One node, or the same view of one."""
+    if not (isinstance(one, fx.Node) and isinstance(other, fx.Node)) or one is other:
+        return one is other
+    called = one.op == other.op == "call_function" and one.target == other.target
+    return called and target_name(one) in VIEWS and (one.args, one.kwargs) == (other.args, other.kwargs)
 
 
 def _multiplied(graph: fx.Graph, node: fx.Node) -> None:

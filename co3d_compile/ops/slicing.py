@@ -114,7 +114,8 @@ class Split(Operation):
             Sample("uneven parts", lambda x: torch.split(x, [1, 3], 3)),
             Sample("equal parts", lambda x: torch.split(x, 2, 4)),
             Sample("channels taken apart", lambda x: x.unbind(1)),
-            Sample("of time", lambda x: x.chunk(2, 2), refusal="it cuts through time"),
+            Sample("of time", lambda x: x.chunk(2, 2), refusal="takes frames by their place in the clip"),
+            Sample("of frames", lambda x: x.transpose(1, 2).flatten(0, 1).chunk(2), refusal="it cuts through time"),
         )
 
 

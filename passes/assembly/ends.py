@@ -72,18 +72,29 @@ def _rank(node: fx.Node) -> int:
 
 
 def _count_from_the_back(program: Program, node: fx.Node, reader: Reader) -> None:
-    if target_name(node) != "aten.slice.Tensor":
+    taken = _source_and_places(node, reader)
+    if taken is None:
         return
-    given = bound_arguments(node)
-    line, dim = reader.line_of(given["self"]), canonical_dim(given["dim"], _rank(node))
-    if line is None or line.dim != dim or given["step"] != 1 or (given["start"] or 0) < 0:
+    source, dim, places = taken
+    line = reader.line_of(source)
+    end = places.stop - source.meta["val"].shape[dim]
+    if line is None or line.dim != dim or places.step != 1 or end >= 0:
         return
-    end = given["end"] - line.length
-    if end >= 0 or given["end"] < 0:
-        return
-    settled: Line | None = line.part(given["start"] or 0, end)
+    settled: Line | None = line.part(places.start, end)
     if settled is None or settled.stretch is None:
         return
-    node.args, node.kwargs = (given["self"], dim, given["start"] or 0, end, 1), {}
+    node.target, node.args, node.kwargs = torch.ops.aten.slice.Tensor, (source, dim, places.start, end, 1), {}
     annotate(program, node, Choices())
     reader.lines[node] = settled
+
+
+def _source_and_places(node: fx.Node, reader: Reader) -> tuple[fx.Node, int, range] | None:
+    """Which frames of what a node takes, along which dimension; None where that is no slice with both its ends."""
+    if target_name(node) != "aten.slice.Tensor":
+        line = reader.lines.get(node)
+        return None if line is None or line.copies is None else (line.copies[0], line.dim, line.copies[1])
+    given = bound_arguments(node)
+    start, end = given["start"] or 0, given["end"]
+    if start < 0 or end is None or end < 0:
+        return None
+    return given["self"], canonical_dim(given["dim"], _rank(node)), range(start, end, given["step"])

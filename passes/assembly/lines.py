@@ -56,6 +56,21 @@ class Line:
         """Nothing but a stretch."""
         return self.stretch is not None and not self.head and not self.tail
 
+    @property
+    def copies(self) -> tuple[fx.Node, range] | None:
+        """Several frames of one source at one step, as they are in the clip; None if it is something else."""
+        copies = [frame for frame in self.head if isinstance(frame, Copy)]
+        if self.stretch or len(copies) < 2 or len(copies) < len(self.head) or len({one.source for one in copies}) > 1:
+            return None
+        first, second, last = copies[0].place, copies[1].place, copies[-1].place
+        if (
+            first < 0
+            or second <= first
+            or [one.place for one in copies] != list(range(first, last + 1, second - first))
+        ):
+            return None
+        return copies[0].source, range(first, last + 1, second - first)
+
     def part(self, start: int, stop: int | None) -> Line | None:
         """``[start:stop]``, where numbers count as the user wrote them; None where that has no meaning as a line."""
         if stop is not None and stop >= self.length:

@@ -37,10 +37,10 @@ class Reader:
     def read(self, node: fx.Node, builder: Builder) -> Line | None:
         """The line of a node, if it is made of frames of others; noted for the nodes behind it."""
         if is_getitem(node):
-            line = self._item(node)
-        else:
-            reading = READINGS.get(target_name(node))
-            line = None if reading is None else reading(self, bound_arguments(node), node, builder)
+            self._item(node)
+            return None
+        reading = READINGS.get(target_name(node))
+        line = None if reading is None else reading(self, bound_arguments(node), node, builder)
         if line is not None:
             self.lines[node] = line
         return line
@@ -63,18 +63,13 @@ class Reader:
         frames = constant_frames(node, dim, builder)
         return None if frames is None else Line(dim, frames)
 
-    def _item(self, node: fx.Node) -> Line | None:
-        """A part of time that was split."""
+    def _item(self, node: fx.Node) -> None:
+        """A frame that was taken apart from the others."""
         source, place = item_of(node)
         given = bound_arguments(source)
-        line = self.line_of(given["self"]) if target_name(source) in SPLITS else None
-        if line is None or canonical_dim(given["dim"], _rank(given["self"])) != line.dim:
-            return None
-        if target_name(source) == "aten.unbind.int":
+        line = self.line_of(given["self"]) if target_name(source) == "aten.unbind.int" else None
+        if line is not None and canonical_dim(given["dim"], _rank(given["self"])) == line.dim:
             self._note_frame(node, line.frame(place))
-            return None
-        sizes = [value.shape[line.dim] for value in source.meta["val"]]
-        return line.part(sum(sizes[:place]), sum(sizes[: place + 1]))
 
     def _note_frame(self, node: fx.Node, line: Line | None) -> None:
         if line is not None and line.length == 1:
@@ -247,7 +242,6 @@ def _rank(node: fx.Node) -> int:
     return rank
 
 
-SPLITS = ("aten.split.Tensor", "aten.split_with_sizes.default", "aten.chunk.default", "aten.unbind.int")
 READINGS: dict[str, Callable[[Reader, dict[str, Any], fx.Node, Builder], Line | None]] = {
     "aten.slice.Tensor": Reader.slice,
     "aten.select.int": Reader.select,

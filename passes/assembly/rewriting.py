@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import torch
 from torch import fx
 
+from co3d_compile.ops.operation import canonical_dim
 from co3d_compile.ops.slicing import OPEN_END
 from co3d_compile.passes.assembly.ends import settle_ends
-from co3d_compile.passes.assembly.lines import Copy, Line
+from co3d_compile.passes.assembly.lines import Line
 from co3d_compile.passes.assembly.masking import MASKING, Masked, read_mask
 from co3d_compile.passes.assembly.reading import Reader
 from co3d_compile.passes.assembly.rebuilding import Builder
 from co3d_compile.passes.bursts import unfold_what_is_cut
 from co3d_compile.passes.knowledge import simplify_known
 from co3d_compile.passes.propagation import Choices, annotate
-from co3d_compile.program.program import Program, is_getitem, target_name
+from co3d_compile.program.program import Program, bound_arguments, is_getitem, item_of, target_name
 
 aten = torch.ops.aten
 
+BY_PLACE = ("aten.index.Tensor", "aten.index_select.default")
 PUTTING_TOGETHER = (
     "aten.cat.default",
     "aten.stack.default",
     "aten.slice_scatter.default",
     "aten.select_scatter.default",
-    "aten.index.Tensor",
-    "aten.index_select.default",
+    *BY_PLACE,
 )
+PARTING = ("aten.split.Tensor", "aten.split_with_sizes.default", "aten.chunk.default")
 
 
 def assemble_time(program: Program) -> Program:
@@ -41,6 +45,7 @@ def assemble_time(program: Program) -> Program:
         if node.op != "call_function":
             annotate(program, node, Choices())
             continue
+        _cut_out(node, reader)
         if all(operand.meta["facts"] for operand in node.all_input_nodes):
             unfold_what_is_cut(node, lambda view: annotate(program, view, Choices()))
             settle_ends(program, node, reader)
@@ -54,6 +59,22 @@ def assemble_time(program: Program) -> Program:
     return program
 
 
+def _cut_out(node: fx.Node, reader: Reader) -> None:
+    """A part of time that was split off becomes a slice."""
+    if not is_getitem(node):
+        return
+    source, place = item_of(node)
+    if target_name(source) not in PARTING:
+        return
+    given = bound_arguments(source)
+    line = reader.line_of(given["self"]) if given["self"].meta["facts"] else None
+    if line is None or canonical_dim(given["dim"], len(node.meta["val"].shape)) != line.dim:
+        return
+    ends = [0, *accumulate(part.shape[line.dim] for part in source.meta["val"])]
+    node.target = aten.slice.Tensor
+    node.args = (given["self"], line.dim, ends[place], OPEN_END if place == len(ends) - 2 else ends[place + 1])
+
+
 def _assemble(node: fx.Node, reader: Reader, builder: Builder) -> None:
     if not is_getitem(node) and target_name(node) in MASKING:
         masked = read_mask(node, reader)
@@ -63,8 +84,9 @@ def _assemble(node: fx.Node, reader: Reader, builder: Builder) -> None:
     line = reader.read(node, builder)
     if line is None or not _is_rewritten(node, line):
         return
-    made = builder.line(line) if line.stretch is not None else _strided(line, builder)
-    if made is not None:
+    if line.stretch is None:
+        _put_slice(node, line, reader, builder)
+    elif (made := builder.line(line)) is not None:
         builder.put(made)
 
 
@@ -89,13 +111,15 @@ def _put_mask(node: fx.Node, masked: Masked, reader: Reader, builder: Builder) -
         reader.lines[node] = masked.line
 
 
-def _strided(line: Line, builder: Builder) -> fx.Node | None:
-    """Single elements that are every so many of one source, up to its end."""
-    copies = [frame for frame in line.head if isinstance(frame, Copy)]
-    if len(copies) < 2 or len(copies) < len(line.head) or len({copy.source for copy in copies}) > 1:
-        return None
-    source, places = copies[0].source, [copy.place for copy in copies]
-    start, step = places[0], places[1] - places[0]
-    if start < 0 or step < 1 or places != list(range(start, source.meta["val"].shape[line.dim], step)):
-        return None
-    return builder.call(aten.slice.Tensor, source, line.dim, start, OPEN_END, step)
+def _put_slice(node: fx.Node, line: Line, reader: Reader, builder: Builder) -> None:
+    """Frames of one source at one step, to its end, or as they were taken apart."""
+    if line.copies is None:
+        return
+    source, places = line.copies
+    to_the_end = places[-1] + places.step >= source.meta["val"].shape[line.dim]
+    if not to_the_end and target_name(node) in BY_PLACE:
+        return
+    end = OPEN_END if to_the_end else places.stop
+    if builder.put(builder.call(aten.slice.Tensor, source, line.dim, places.start, end, places.step)):
+        del reader.lines[node]  # with the frames that it has in the clip
+        reader.read(node, builder)
