@@ -379,3 +379,23 @@ def test_branches_that_never_meet_are_joined_in_a_window() -> None:
 
     assert network.report.outputs[0].stride == 4
     assert network.verify(model).passed
+
+
+class Diamonds(nn.Module):
+    """Gates of a frame by itself, one after the other, behind what runs on windows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv3d(3, 4, 3, padding=1)
+        self.last = nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x).flip(2)[:, :, 0]
+        for _ in range(40):
+            h = h.tanh() + h.sigmoid()
+        return self.last(h)
+
+
+def test_ways_that_part_and_meet_again_are_gone_once() -> None:
+    """As many ways as 2 ** 40 lead through the gates."""
+    assert co3d_compile.compile(Diamonds().eval(), (1, 3, 8, 6, 6)).report.last_resorts

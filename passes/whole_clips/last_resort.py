@@ -242,11 +242,9 @@ def _with_inlined(program: Program, part: Sequence[fx.Node], gates: Collection[f
         facts_of(node).layout.batch_dim is not None for node in program.graph.nodes if node.op == "placeholder"
     )
     # an item of several results needs the call that makes them
-    items = {node.args[0] for node in program.graph.nodes if is_getitem(node)}
+    own = {node.args[0] for node in program.graph.nodes if is_getitem(node)} | _behind_gates(program, gates)
     return with_operands(
-        program,
-        part,
-        lambda read: read in items or (batched and _joins_streams(read)) or is_spread(read) or _is_behind(read, gates),
+        program, part, lambda read: read in own or (batched and _joins_streams(read)) or is_spread(read)
     )
 
 
@@ -255,10 +253,12 @@ def _joins_streams(node: fx.Node) -> bool:
     return node.op == "call_function" and facts.streams and facts.layout.batch_dim is None
 
 
-def _is_behind(node: fx.Node, gates: Collection[fx.Node]) -> bool:
-    """The node is made of a gate's statistics alone."""
-    if node in gates:
-        return True
-    if node.op != "call_function" or not facts_of(node).streams or facts_of(node).has_time:
-        return False
-    return any(_is_behind(read, gates) for read in node.all_input_nodes)
+def _behind_gates(program: Program, gates: Collection[fx.Node]) -> set[fx.Node]:
+    """What is made of gates' statistics, before it meets a tensor that has time."""
+    behind = set(gates)
+    for node in program.graph.nodes:
+        if node.op != "call_function" or not node.meta["facts"] or behind.isdisjoint(node.all_input_nodes):
+            continue
+        if facts_of(node).streams and not facts_of(node).has_time:
+            behind.add(node)
+    return behind
