@@ -257,7 +257,7 @@ def _behind_gates(program: Program, gates: Collection[fx.Node]) -> set[fx.Node]:
     """What is made of gates' statistics, before it meets a tensor that has time."""
     behind = set(gates)
     for node in program.graph.nodes:
-        if node.op != "call_function" or not node.meta["facts"] or behind.isdisjoint(node.all_input_nodes):
+        if node.op != "call_function" or not node.meta.get("facts") or behind.isdisjoint(node.all_input_nodes):
             continue
         if facts_of(node).streams and not facts_of(node).has_time:
             behind.add(node)
