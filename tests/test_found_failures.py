@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from co3d_compile.testing.dense import check_dense_law
 from co3d_compile.testing.law import check_law
 from tests.layers import (
     Act,
@@ -203,3 +205,60 @@ def test_a_causal_convolution_made_by_cutting_has_no_delay() -> None:
     net = check_law(Chomped(), (1, 2, 8, 3, 3), lengths=(3, 8, 13))
 
     assert net.report.outputs[0].delay == 0
+
+
+class Bottom(nn.Module):
+    """A pool that sees as many elements of the clip as its stride, with time again behind it."""
+
+    def __init__(self, pool: nn.Module, after: nn.Module) -> None:
+        super().__init__()
+        self.before = nn.Conv3d(2, 4, 3, padding=1)
+        self.pool = pool
+        self.after = after
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after(self.pool(self.before(x)))
+
+
+@pytest.mark.parametrize(
+    ("after", "stride"),
+    [
+        (nn.Conv3d(4, 2, 3, padding=1), 2),
+        (nn.Sequential(nn.Conv3d(4, 4, 1), nn.ReLU(), nn.Conv3d(4, 2, (3, 1, 1), padding=(1, 0, 0))), 2),
+        (nn.ConvTranspose3d(4, 2, 2, 2), 1),
+        (nn.Upsample(scale_factor=2), 1),
+    ],
+    ids=["convolved", "convolved later", "transposed", "repeated"],
+)
+@pytest.mark.parametrize("pool", [nn.AvgPool3d(2), nn.MaxPool3d((2, 1, 1))], ids=["average", "maximum"])
+def test_a_pool_as_wide_as_the_clip_is_a_strided_one_where_time_goes_on(
+    pool: nn.Module, after: nn.Module, stride: int
+) -> None:
+    net = check_law(Bottom(pool, after), (1, 2, 2, 4, 4), lengths=(2, 7, 12))
+
+    assert net.report.exact
+    assert net.report.outputs[0].stride / net.report.outputs[0].elements == stride
+
+
+def test_a_pool_as_wide_as_the_clip_obeys_the_law_at_a_dense_rate() -> None:
+    check_dense_law(Bottom(nn.AvgPool3d(2), nn.Conv3d(4, 2, 3, padding=1)), (1, 2, 2, 4, 4), frames=11)
+
+
+class Bridge(nn.Module):
+    """An encoder and a decoder with one element of time at the bottom, joined across."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Conv3d(2, 4, 3, padding=1)
+        self.up = nn.ConvTranspose3d(4, 4, 2, 2)
+        self.last = nn.Conv3d(8, 2, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.down(x)
+        return self.last(torch.cat([y, self.up(F.max_pool3d(y, 2))], 1))
+
+
+def test_one_element_of_time_at_the_bottom_streams() -> None:
+    net = check_law(Bridge(), (1, 2, 2, 4, 4), lengths=(2, 6, 12))
+
+    assert not net.report.last_resorts

@@ -179,6 +179,7 @@ class Flow:
         each: one per streaming operand, in their order, where they are read unlike; empty: all through ``taps``.
         still: a clip of equal frames gives what one of them gives (a mean, not a sum).
         resizable: the operation takes a window of another width than the clip's.
+        ends: by its stride the operation is a strided window as well, if time goes on behind it.
         carried: places of the outputs that the next run reads, one element back.
         accumulates: an output can be made tap by tap, each adding its share (the transposed form).
         fixed_batch: why it takes no other batch than the clip's, or empty.
@@ -190,6 +191,7 @@ class Flow:
     each: tuple[Taps, ...] = ()
     still: bool = False
     resizable: bool = False
+    ends: bool = False
     carried: tuple[int, ...] = ()
     accumulates: bool = False
     fixed_batch: str = ""

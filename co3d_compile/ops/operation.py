@@ -55,12 +55,14 @@ class Call:
         arguments: by the schema's names, with ``Facts`` for tensors.
         shapes: of the outputs, for the example clip.
         used: places of the outputs that something reads, where there are several.
+        goes_on: what follows reads neighbours in time, though the clip has a single element there.
     """
 
     target: str
     arguments: Mapping[str, Any]
     shapes: tuple[tuple[int, ...], ...]
     used: frozenset[int] = frozenset()
+    goes_on: bool = False
 
     def __getitem__(self, name: str) -> Any:
         return self.arguments[name]

@@ -19,7 +19,10 @@ from co3d_compile.ops.spatial import spatial_layout, time_axis
 
 
 class Pool(Operation):
-    """What max and average pools share. A pool that spans the whole clip is a collapse (design.md, section 6)."""
+    """What max and average pools share.
+
+    A pool that spans the whole clip is a collapse (design.md, section 6), unless time goes on behind it.
+    """
 
     fill = 0.0
 
@@ -31,9 +34,10 @@ class Pool(Operation):
         kernel, stride, padding, dilation = (_per_axis(call.arguments, name, count) for name in GEOMETRY)
         if axis is None or (kernel[axis], stride[axis], padding[axis]) == (1, 1, 0):
             return alone(result)
-        if kernel[axis] == layout.time == stride[axis] > 1 and padding[axis] == 0:
-            resizable = spans_clip(call.arguments, layout, axis, count)
-            return collapsed(result.without(Mark.TIME), width=layout.time, still=True, resizable=resizable)
+        resizable = spans_clip(call.arguments, layout, axis, count)
+        if kernel[axis] == layout.time == stride[axis] > 1 and padding[axis] == 0 and not call.goes_on:
+            flow = collapsed(result.without(Mark.TIME), width=layout.time, still=True, resizable=resizable)
+            return replace(flow, ends=True)
         flow = windowed(
             result,
             kernel=kernel[axis],
@@ -46,7 +50,7 @@ class Pool(Operation):
             divisor=self.divisor(call.arguments),
             accumulates=_is_over_time_alone(call.arguments, kernel[axis]),
         )
-        return replace(flow, resizable=spans_clip(call.arguments, layout, axis, count))
+        return replace(flow, resizable=resizable and stride[axis] == 1)
 
     def divisor(self, arguments: Mapping[str, Any]) -> Divisor:
         return Divisor.KERNEL
@@ -60,7 +64,8 @@ class Pool(Operation):
         stripped = [0 if place == axis else pad for place, pad in enumerate(padding)]
         kernel = list(_per_axis(arguments, "kernel_size", count))
         if spans_clip(arguments, block.reads, axis, count):
-            kernel[axis] = block.width - block.elements + 1
+            stride = _per_axis(arguments, "stride", count)
+            kernel[axis] = block.width - (block.elements - 1) * stride[axis]
         return {**arguments, "kernel_size": kernel, "padding": stripped}
 
 

@@ -144,7 +144,7 @@ def call_of(node: fx.Node) -> Call:
     """The call with facts in place of the tensors."""
     arguments = {name: with_nodes_replaced(value, facts_of) for name, value in bound_arguments(node).items()}
     used = frozenset(item_of(item)[1] for item in node.users if is_getitem(item) and item.users)
-    return Call(target_name(node), arguments, shapes_of(node), used)
+    return Call(target_name(node), arguments, shapes_of(node), used, "goes_on" in node.meta)
 
 
 def with_nodes_replaced(value: Any, replace: Callable[[fx.Node], Any]) -> Any:

@@ -14,6 +14,7 @@ from co3d_compile.ops.table import OperationTable
 from co3d_compile.passes.loops.positions import misplaced
 from co3d_compile.passes.propagation import Choices, Gate, annotate_time, raise_refused, refusal_of
 from co3d_compile.passes.whole_clips.cumulative import carry_gates, carry_region
+from co3d_compile.passes.whole_clips.ends import settle_time_ends
 from co3d_compile.passes.whole_clips.gates import gated_joins, resolve_gates
 from co3d_compile.passes.whole_clips.policies import OF_TIME, STATISTIC, GatePolicy, Places
 from co3d_compile.passes.whole_clips.regions import (
@@ -96,6 +97,7 @@ def settle_time(program: Program, policy: Mapping[str, GatePolicy]) -> dict[str,
         UnsupportedError: what is to be cumulative cannot be carried on.
     """
     places = Places(policy)
+    settle_time_ends(program)
     while True:
         while refused := annotate_time(program, Choices()):
             if not (samples_evenly(program, refused, places) or _puts_region(program, refused, places)):
