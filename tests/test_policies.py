@@ -58,6 +58,19 @@ class FrameAttention(nn.Module):
         return x + F.scaled_dot_product_attention(query, key, value).permute(0, 4, 3, 1, 2)
 
 
+class SummedAttention(nn.Module):
+    """Attention between frames as Einstein sums."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(4, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = self.qkv(x.movedim(1, -1)).chunk(3, -1)
+        weights = torch.einsum("nthwc,nshwc->nhwts", query, key).softmax(-1)
+        return x + torch.einsum("nhwts,nshwc->ncthw", weights, value)
+
+
 class SoftTime(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * x.softmax(2)
@@ -66,6 +79,7 @@ class SoftTime(nn.Module):
 MIXERS: dict[str, Callable[[], nn.Module]] = {
     "non-local": NonLocal,
     "attention of frames": FrameAttention,
+    "attention of frames as sums": SummedAttention,
     "softmax over time": SoftTime,
     "group norm": lambda: nn.GroupNorm(2, 4, eps=1e-3),
     "instance norm": lambda: nn.InstanceNorm3d(4, affine=True),

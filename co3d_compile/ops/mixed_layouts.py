@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from co3d_compile.layout import Dim, Layout, Mark, SplitError
+from co3d_compile.ops.einsum import indices_of
 from co3d_compile.ops.operation import Call, Facts, canonical_dim, canonical_dims
 from co3d_compile.ops.pointwise import is_pointwise
 from co3d_compile.ops.reduction import reduced_layout
@@ -133,11 +134,23 @@ def _attended(call: Call) -> Layout:
     return layout
 
 
+def _summed(call: Call) -> Layout:
+    """Every index as the operands made from the video have it; time twice where two of its indices are kept."""
+    terms, output = indices_of(call)
+    layouts = [facts.layout.solid() for facts in call["tensors"]]
+    dims: dict[str, Dim] = {}
+    for term, layout in zip(terms, layouts, strict=True):
+        for name, dim in zip(term, layout.dims, strict=True):
+            dims[name] = _joined_dim([dims.get(name, ()), dim])
+    return _like(layouts).with_dims([dims[name] for name in output])
+
+
 _LAYOUTS: Mapping[str, Callable[[Call], Layout]] = {
     "mm.default": _product("self", "mat2"),
     "bmm.default": _product("self", "mat2"),
     "matmul.default": _product("self", "other"),
     "baddbmm.default": _product("batch1", "batch2"),
+    "einsum.default": _summed,
     "scaled_dot_product_attention.default": _attended,
     "reshape.default": _reshaped,
     "permute.default": _permuted,

@@ -11,6 +11,7 @@ from co3d_compile.ops.adaptive import AdaptivePool
 from co3d_compile.ops.along_axis import AlongAxis
 from co3d_compile.ops.cells import Cell, RecurrentLayer
 from co3d_compile.ops.convolution import Convolution
+from co3d_compile.ops.einsum import Einsum
 from co3d_compile.ops.factories import Filled
 from co3d_compile.ops.installed import installed_points, installed_rule, package_of
 from co3d_compile.ops.joining import Cat, Stack
@@ -49,6 +50,7 @@ RULES: tuple[Operation, ...] = (
     AlongAxis(),
     Linear(),
     MatrixProduct(),
+    Einsum(),
     View(),
     BurstView(),
     Permute(),
