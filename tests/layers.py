@@ -459,9 +459,7 @@ class RandomNetwork:
 
     @property
     def clip(self) -> tuple[int, ...]:
-        # torch writes einsum otherwise for a batch of one, and then it has no place for a larger one
-        batch = 2 if "einsum" in repr(self.layers) else self.clip_batch
-        return (batch, self.channels, self.frames, self.side, self.side)
+        return (self.clip_batch, self.channels, self.frames, self.side, self.side)
 
     def trunk(self) -> nn.Module:
         stages = sequence(self.layers, self.channels)

@@ -393,3 +393,22 @@ def test_verify_follows_gates_through_several_results(policy: Any) -> None:
 
     assert right.passed, str(right)
     assert not wrong.passed
+
+
+@pytest.mark.parametrize("policy", ["frame", "window", "cumulative"])
+def test_verify_follows_a_gate_into_a_sum(policy: Any) -> None:
+    class Summed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv3d(3, 4, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.conv(x)
+            return torch.einsum("ncd,ndthw->ncthw", y.mean((2, 3)) @ y.mean((2, 3)).mT, y)
+
+    model = Summed().eval()
+    network = co3d_compile.compile(model, CLIP, policy={"*": policy})
+
+    assert network.verify(model).passed
+    video = wandering_video((2, 3, FRAMES, 6, 6), seed=3)
+    torch.testing.assert_close(network.forward(video)[1:], network.forward(video[1:]))

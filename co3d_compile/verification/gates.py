@@ -89,6 +89,9 @@ class GatedJoins:
         operands = _operands(node)
         leaves, spec = pytree.tree_flatten((args, kwargs))
         tensors = [place for place, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+        if len(tensors) != len(operands):
+            # the last of several calls, into which torch breaks down the one that joins
+            return put_in_place(func, args, self.whole(node.name))
         count = next(
             block_length(leaves[place], layout, layout.batch)
             for place, operand in zip(tensors, operands, strict=True)
