@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import pickle
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -107,3 +109,48 @@ def test_compiling_leaves_the_model_in_its_own_modes() -> None:
     video = wandering_video((1, 2, 9, 6, 6), seed=2)
     with torch.no_grad():
         assert torch.allclose(net(video), model.eval()(video), atol=1e-5)
+
+
+def test_what_is_compiled_or_loaded_under_inference_mode_streams_anywhere_and_is_trained_outside(
+    tmp_path: Path,
+) -> None:
+    model = _alive()
+    video = wandering_video((1, 2, 11, 6, 6), seed=2)
+    with torch.no_grad():
+        expected = model(video)
+    co3d_compile.compile(model, CLIP).save(tmp_path / "network.pt")
+    with torch.inference_mode():
+        nets = [
+            co3d_compile.compile(model, CLIP),
+            co3d_compile.load(tmp_path / "network.pt"),
+            co3d_compile.load(tmp_path / "network.pt").double().float(),
+        ]
+        copied = copy.deepcopy(nets[0])
+
+        for net in (*nets, copied):
+            torch.testing.assert_close(_streamed(net, video), expected, atol=1e-5, rtol=1e-5)
+
+    for net in nets:
+        torch.testing.assert_close(_streamed(net, video), expected, atol=1e-5, rtol=1e-5)
+        net(video).sum().backward()
+    torch.testing.assert_close(_streamed(copied, video), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_networks_and_streams_are_pickled_before_and_after_their_first_frame() -> None:
+    net = co3d_compile.compile(_alive(), CLIP)
+    video = wandering_video((1, 2, 11, 6, 6), seed=2)
+    fresh = pickle.loads(pickle.dumps(net))
+    stream = net.stream()
+    for frame in video[:, :, :6].unbind(2):
+        stream.push(frame)
+
+    halfway = pickle.loads(pickle.dumps(stream))
+
+    for frame in video[:, :, 6:].unbind(2):
+        assert _equal(halfway.push(frame), stream.push(frame))
+    for one in (fresh, pickle.loads(pickle.dumps(net))):
+        assert torch.equal(_streamed(one, video), _streamed(net, video))
+
+
+def _equal(one: Tensor | None, other: Tensor | None) -> bool:
+    return one is other if one is None or other is None else torch.equal(one, other)

@@ -176,9 +176,14 @@ class StreamingModule(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         self._engine = None
         before = self.weights.dtype
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        with torch.inference_mode(False):
+            super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._take_plan(recast(self.plan, before, self.weights.dtype))
         return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        # the engine is built again where it is needed, and its kernels are closures, which cannot be pickled
+        return {**self.__dict__, "_engine": None}
 
     def _take_plan(self, plan: Plan) -> None:
         self.plan = plan

@@ -24,8 +24,7 @@ class Weights(nn.Module):
         for name, tensor in tensors.items():
             key = storage_key(tensor)
             if key not in copies:
-                copy = tensor.detach().clone()
-                copies[key] = nn.Parameter(copy, requires_grad=copy.is_floating_point()) if key in trained else copy
+                copies[key] = _own(tensor, trained=key in trained)
             self._place(name, copies[key], kept=name in kept or name in trainable)
 
     def _place(self, name: str, tensor: Tensor, *, kept: bool) -> None:
@@ -67,6 +66,13 @@ class Weights(nn.Module):
                 found = owner._modules[place] = nn.Module()
             owner = found
         return owner
+
+
+def _own(tensor: Tensor, *, trained: bool) -> Tensor:
+    # a server may load under inference_mode; what is made there can be neither trained nor seen to change
+    with torch.inference_mode(False):
+        copy = tensor.detach().clone()
+        return nn.Parameter(copy, requires_grad=copy.is_floating_point()) if trained else copy
 
 
 def storage_key(tensor: Tensor) -> Hashable:

@@ -32,7 +32,7 @@ class EagerEngine:
     def __init__(self, plan: Plan, weights: Lookup, operations: OperationTable) -> None:
         self.plan = plan
         self._weights = [weights(name) for name in plan.weights]
-        self._version = sum(weight._version for weight in self._weights)
+        self._version = _writes_to(self._weights)
         self.constants = static_results(plan, weights, operations)
         self._kernels = restoring(plan, kernels_for(plan, self.constants, operations))
         self._schedule = tuple(
@@ -52,7 +52,7 @@ class EagerEngine:
     @property
     def is_current(self) -> bool:
         """No weight has been written to since the engine took its own copies."""
-        return sum(weight._version for weight in self._weights) == self._version
+        return _writes_to(self._weights) == self._version
 
     def step(self, frames: Sequence[Element], state: State, watch: Watch | None = None) -> tuple[list[Emitted], State]:
         """Take one tick.
@@ -188,6 +188,11 @@ class EagerEngine:
         for name, held in self._held:
             histories[name] = tuple(map(held, histories[name]))
         return replace(state, tick=state.tick + 1, histories=histories)
+
+
+def _writes_to(weights: Sequence[Tensor]) -> int:
+    # an inference tensor, as a copy of the network under torch.inference_mode holds, does not count
+    return sum(weight._version for weight in weights if not weight.is_inference())
 
 
 def _owned(element: Element) -> Element:
