@@ -102,3 +102,9 @@ class UnsupportedError(InputError):
         lines = [f"{len(self.refusals)} operation(s) cannot be streamed: {counted}"]
         lines += [*(str(refusal) for refusal in self.refusals), *([remark] if remark else [])]
         super().__init__("\n  ".join(lines))
+
+
+def first_line(failure: Exception) -> str:
+    """What a failure says first; of one that says nothing its type."""
+    lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
+    return lines[0] if lines else type(failure).__name__

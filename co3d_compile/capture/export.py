@@ -19,7 +19,7 @@ from torch.utils import _pytree as pytree
 from co3d_compile.capture.clip import Clip
 from co3d_compile.capture.vocabulary import is_known
 from co3d_compile.capture.writes import hidden_views, without_writes
-from co3d_compile.errors import CaptureError
+from co3d_compile.errors import CaptureError, first_line
 from co3d_compile.ops.table import OperationTable
 from co3d_compile.structure import Structure, structure_of
 
@@ -98,7 +98,7 @@ def _require_running(model: nn.Module, clip: Clip) -> None:
     except Exception as failure:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in clip.tensors)
         raise CaptureError(
-            f"the model fails on a clip of shape {shapes}: {_first_line(failure)}\n"
+            f"the model fails on a clip of shape {shapes}: {first_line(failure)}\n"
             "  try: give the clip as the model takes it (a list for a model that takes a list)"
         ) from failure
 
@@ -179,7 +179,7 @@ def _traced(model: nn.Module, clip: Clip, refusal: Exception) -> Captured:
     """``make_fx`` on real values, for models that ``torch.export`` refuses."""
     if any(sign in f"{type(refusal).__name__} {refusal}" for sign in DATA_DEPENDENT):
         raise CaptureError(
-            f"the model's control flow depends on the values in the video: {_first_line(refusal)}\n"
+            f"the model's control flow depends on the values in the video: {first_line(refusal)}\n"
             "  try: compute both branches and select with torch.where, or make the part that branches an operator of "
             "your own (docs/policies.md, Whole windows)"
         ) from refusal
@@ -196,15 +196,10 @@ def _traced(model: nn.Module, clip: Clip, refusal: Exception) -> Captured:
     try:
         graph = _free_copy(make_fx(torch.func.functionalize(run))(names, *inputs).graph)
     except Exception as failure:
-        raise CaptureError(f"the model cannot be captured: {_first_line(refusal)}") from failure
+        raise CaptureError(f"the model cannot be captured: {first_line(refusal)}") from failure
     places = [node for node in graph.nodes if node.op == "placeholder"]
     for node, name in zip(places, names, strict=False):
         _replace_by_attribute(graph, node, name)
     _set_paths(graph)
     tensors = {name: tensor.detach() for name, tensor in names.items()}
     return Captured(graph, tensors, in_spec, _with_constants_apart(graph, out_spec[0]))
-
-
-def _first_line(failure: Exception) -> str:
-    lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
-    return lines[0] if lines else type(failure).__name__

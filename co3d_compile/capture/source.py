@@ -21,7 +21,7 @@ from co3d_compile.capture.clip import ClipArgument
 from co3d_compile.capture.export import quiet
 from co3d_compile.capture.factories import build_model, fill_weights
 from co3d_compile.capture.own_operators import define_operators, require_operators
-from co3d_compile.errors import ModelFileError
+from co3d_compile.errors import ModelFileError, first_line
 from co3d_compile.plan.encoding import PLAN_FILE
 
 KINDS = (
@@ -199,7 +199,7 @@ def _unpickled(path: Path, trust_pickle: bool) -> Any:
             return torch.load(path, weights_only=False, map_location="cpu")
     except Exception as failure:  # unpickling runs the file's code and imports the model's
         raise ModelFileError(
-            f"{path}: cannot be unpickled: {type(failure).__name__}: {_first_line(failure)}\n"
+            f"{path}: cannot be unpickled: {type(failure).__name__}: {first_line(failure)}\n"
             "  try: run where the model's own package can be imported, or give weights and --model"
         ) from failure
 
@@ -228,7 +228,7 @@ def _with_factory(path: Path, weights: Mapping[str, Tensor], factory: str | None
 
 
 def _damaged(path: Path, failure: Exception) -> ModelFileError:
-    return ModelFileError(f"{path}: the file is damaged or cut short: {_first_line(failure)}\n  try: copy it again")
+    return ModelFileError(f"{path}: the file is damaged or cut short: {first_line(failure)}\n  try: copy it again")
 
 
 def _untrusted(path: Path, reason: str) -> ModelFileError:
@@ -236,8 +236,3 @@ def _untrusted(path: Path, reason: str) -> ModelFileError:
         f"{path}: {reason}; loading those runs whatever code the file's author put in\n"
         "  try: --trust-pickle if you know where it comes from; else torch.export.save(...), or weights and --model"
     )
-
-
-def _first_line(failure: Exception) -> str:
-    lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
-    return lines[0] if lines else type(failure).__name__

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import flop_registry
 
 from co3d_compile.capture.clip import Clip
 from co3d_compile.capture.export import evaluating, quiet
+from co3d_compile.errors import first_line
 from co3d_compile.plan.plan import FrameTrial
 
 LARGER = ((32, 64), (33, 35))
@@ -42,7 +43,7 @@ def _tried(model: nn.Module, clip: Clip, places: Sequence[tuple[int, int]], tall
             with evaluating(tried), counter:
                 tried(*clip.with_tensors(tensors).arguments)
     except Exception as refusal:  # a model may raise whatever it likes on a clip that it was not made for
-        return FrameTrial(*sizes, None, _first_line(refusal))
+        return FrameTrial(*sizes, None, first_line(refusal))
     return FrameTrial(*sizes, counter.macs)
 
 
@@ -84,8 +85,3 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if packet in flop_registry:
             self.macs += int(flop_registry[packet](*args, **(kwargs or {}), out_val=made)) // 2
         return made
-
-
-def _first_line(failure: Exception) -> str:
-    lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
-    return lines[0] if lines else type(failure).__name__

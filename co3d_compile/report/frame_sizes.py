@@ -8,6 +8,7 @@ from math import gcd, inf, prod
 
 import sympy
 
+from co3d_compile.errors import first_line
 from co3d_compile.layout import Layout, Spread
 from co3d_compile.ops.operation import Refused
 from co3d_compile.ops.table import OperationTable
@@ -170,7 +171,7 @@ def follow_sizes(plan: Plan, weight: Like, operations: OperationTable, *, follow
         try:
             walk.take(node)
         except (ValueError, RuntimeError, NotImplementedError, TypeError, IndexError, Refused) as failure:
-            return FrameSizes(fixed=FixedFrame(node.path or node.name, _first_line(failure)))
+            return FrameSizes(fixed=FixedFrame(node.path or node.name, first_line(failure)))
     return FrameSizes(walk.shapes, walk.macs)
 
 
@@ -233,8 +234,3 @@ def _running(layout: Layout) -> Iterator[int]:
     for place, dim in enumerate(layout.dims):
         if not any(isinstance(factor, Spread) for factor in dim):
             yield place
-
-
-def _first_line(failure: Exception) -> str:
-    lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
-    return lines[0] if lines else type(failure).__name__
