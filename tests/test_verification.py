@@ -260,6 +260,53 @@ def test_rounding_that_a_network_magnifies_is_told_from_a_difference_in_double_p
     assert not wrong.passed
 
 
+class MixedPrecision(nn.Module):
+    """Convolutions in two bytes per number, a head in four."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(nn.Conv3d(3, 6, 3, padding=1), nn.ReLU(), nn.Conv3d(6, 6, 3))
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            y = self.convs(x)
+        result: Tensor = self.head(y.float().mean((3, 4)).movedim(1, 2))
+        return result
+
+
+def test_what_follows_from_two_bytes_per_number_agrees_to_their_rounding() -> None:
+    model, net = _compiled(MixedPrecision())
+
+    result = net.verify(model)
+    changed = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    changed["convs.0.weight"] = changed["convs.0.weight"].flip(2)
+    net.load_state_dict(changed)
+    wrong = net.verify(model)
+
+    assert result.passed, str(result)
+    assert result.outputs[0].tolerance > 100 * torch.finfo(torch.float32).eps * result.outputs[0].largest
+    assert wrong.first_difference is not None
+    assert wrong.first_difference.name == "conv3d"
+
+
+class DeepInSingle(Deep):
+    """Fails in double precision, as it asks for single itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.float())
+
+
+def test_a_model_that_fails_in_double_precision_keeps_its_result_in_single() -> None:
+    model, net = _compiled(DeepInSingle())
+
+    result = net.verify(model)
+
+    assert not result.passed
+    assert result.in_double is None
+    assert "note: float64 could not tell a difference from rounding: the model fails in it (" in str(result)
+
+
 def test_an_output_that_hardly_moves_is_said_to_tell_little() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv3d(3, 2, 3, padding=1), nn.AdaptiveAvgPool3d(1)).eval()

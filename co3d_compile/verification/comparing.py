@@ -82,11 +82,29 @@ def _frames_at(network: StreamingModule, video: Sequence[Tensor], state: State) 
     return read_frames(network.plan, frame, state)
 
 
-class Tally:
-    """How well one value agrees with the original, element by element."""
+def roundings_of(plan: Plan) -> dict[str, float]:
+    """Per value what rounding may change of its largest number: that of the coarsest dtype on the way to it."""
+    found = {name: ROUNDING.get(value.dtype, 0) * _eps(value.dtype) for name, value in plan.values.items()}
+    for node in plan.nodes:
+        behind = max(found[name] for name in node.reads)
+        found |= {name: max(found[name], behind) for name in node.outputs if plan.values[name].dtype.is_floating_point}
+    return found
 
-    def __init__(self, value: Value, against: str) -> None:
+
+def _eps(dtype: torch.dtype) -> float:
+    return torch.finfo(dtype).eps if dtype.is_floating_point else 0.0
+
+
+class Tally:
+    """How well one value agrees with the original, element by element.
+
+    Args:
+        rounding: what it may change of the value's largest number.
+    """
+
+    def __init__(self, value: Value, against: str, rounding: float) -> None:
         self._value = value
+        self._rounding = rounding
         self._grid = timing_of(value).grid
         self._against = against
         self._seen: set[int] = set()
@@ -120,8 +138,7 @@ class Tally:
 
     def comparison(self, name: str, *, inside: bool = False, allowed: float = 0.0) -> Comparison:
         """What was found; ``allowed``: a difference that is expected, beyond the tolerance."""
-        eps = torch.finfo(self._value.dtype).eps if self._value.dtype.is_floating_point else 0.0
-        rounding = ROUNDING.get(self._value.dtype, 0) * eps * self._largest
+        of_movement = OF_MOVEMENT_INSIDE if inside else OF_MOVEMENT
         return Comparison(
             name=name,
             path=self._value.path,
@@ -131,7 +148,7 @@ class Tally:
             difference=self._difference,
             movement=self._movement,
             largest=self._largest,
-            tolerance=max((OF_MOVEMENT_INSIDE if inside else OF_MOVEMENT) * self._movement, rounding, allowed),
+            tolerance=max(of_movement * self._movement, self._rounding * self._largest, allowed),
         )
 
 

@@ -19,7 +19,7 @@ from co3d_compile.plan.plan import Plan
 from co3d_compile.plan.recasting import with_full_state
 from co3d_compile.runtime.module import StreamingModule
 from co3d_compile.runtime.state import State
-from co3d_compile.verification.comparing import Elements, Tally, distance, stream_elements, watch_stream
+from co3d_compile.verification.comparing import Elements, Tally, distance, roundings_of, stream_elements, watch_stream
 from co3d_compile.verification.result import FULL, Comparison, Rounding
 from co3d_compile.verification.video import device_of, wandering_video
 
@@ -62,7 +62,8 @@ def compare_rounded(network: StreamingModule, frames: int, seed: int) -> Roundin
 
 def _compared(network: StreamingModule, wanted: Elements, video: Sequence[Tensor], frames: int) -> Mapping[str, Tally]:
     made = stream_elements(network, video, frames)
-    tallies = {name: Tally(network.plan.values[name], FULL) for name in wanted}
+    roundings = roundings_of(network.plan)
+    tallies = {name: Tally(network.plan.values[name], FULL, roundings[name]) for name in wanted}
     for name, tally in tallies.items():
         for n, element in wanted[name].items():
             tally.compare(n, element, made[name].get(n))

@@ -12,7 +12,7 @@ from torch import Tensor
 from co3d_compile.ops.flow import Way
 from co3d_compile.plan.plan import Plan
 from co3d_compile.runtime.start import last_tick
-from co3d_compile.verification.comparing import Elements, Tally
+from co3d_compile.verification.comparing import Elements, Tally, roundings_of
 from co3d_compile.verification.oracle import Oracle, Record, carried_values, elements_of
 from co3d_compile.verification.result import CHOSEN, GATED, PASTS, WHOLE, WINDOWS
 
@@ -64,6 +64,10 @@ class Trial:
         return self.phase == 0 or (timing.lo(number) >= self.phase and number - self.phase >= timing.front)
 
     @cached_property
+    def roundings(self) -> dict[str, float]:
+        return roundings_of(self.plan)
+
+    @cached_property
     def outputs(self) -> frozenset[str]:
         return frozenset(output.value for output in self.plan.outputs)
 
@@ -89,7 +93,7 @@ def strided(plan: Plan, video: Sequence[Tensor], phase: int) -> list[Tensor]:
 def tally_whole(trial: Trial, tallies: dict[str, Tally]) -> None:
     for name, tensor in trial.record.tensors.items():
         if name in trial.streamed:
-            tally = tallies.setdefault(name, Tally(trial.plan.values[name], WHOLE + trial.remark))
+            tally = _tally(trial, tallies, name, WHOLE)
             _compare_elements(trial, tally, name, 0, elements_of(tensor, trial.plan.values[name].layout))
             _note_extra(trial, tally, name)
 
@@ -108,7 +112,7 @@ def tally_windows(trial: Trial, tallies: dict[str, Tally]) -> None:
         made = trial.oracle.windows(trial.record, trial.clip(first), first, trial.ticks)
         for name in wanted:
             if name in made:
-                tally = tallies.setdefault(name, Tally(plan.values[name], WINDOWS + trial.remark))
+                tally = _tally(trial, tallies, name, WINDOWS)
                 elements = (
                     elements_of(made[name], plan.values[name].layout) if plan.values[name].has_time else [made[name]]
                 )
@@ -125,9 +129,13 @@ def tally_past(trial: Trial, tallies: dict[str, Tally]) -> None:
         made = trial.oracle.windows(trial.record, trial.clip(0, ticks), 0, ticks, longer=True)
         for name in left & made.keys():
             if not plan.values[name].has_time and (first / plan.timing(name).pace).denominator == 1:
-                tally = tallies.setdefault(name, Tally(plan.values[name], PASTS + trial.remark))
+                tally = _tally(trial, tallies, name, PASTS)
                 _compare_elements(trial, tally, name, int(first / plan.timing(name).pace), [made[name]])
                 _note_extra(trial, tally, name)
+
+
+def _tally(trial: Trial, tallies: dict[str, Tally], name: str, against: str) -> Tally:
+    return tallies.setdefault(name, Tally(trial.plan.values[name], against + trial.remark, trial.roundings[name]))
 
 
 def _unsettled(trial: Trial) -> set[str]:

@@ -15,7 +15,7 @@ from co3d_compile.capture.capture import trace
 from co3d_compile.capture.clip import Clip
 from co3d_compile.capture.export import evaluating, quiet
 from co3d_compile.capture.step_rules import StepRules, stepping
-from co3d_compile.errors import InputError, VerificationError
+from co3d_compile.errors import InputError, VerificationError, first_line
 from co3d_compile.ops.flow import Way
 from co3d_compile.ops.looping import NAME as LOOP
 from co3d_compile.passes import rewrite
@@ -93,8 +93,18 @@ def _verified_by_law(network: StreamingModule, model: Original, own: Own, frames
         result = _verified(network, model, own, frames, seed)
         if result.passed or network.weights.dtype is not torch.float32 or not _may_be_rounding(result):
             return result
-        again = _verified(copy.deepcopy(network).double(), copy.deepcopy(model).double(), own, frames, seed)
-        return replace(result, in_double=again)
+        return _verified_in_double(result, network, model, own, seed)
+
+
+def _verified_in_double(
+    result: Verification, network: StreamingModule, model: nn.Module, own: Own, seed: int
+) -> Verification:
+    try:
+        again = _verified(copy.deepcopy(network).double(), copy.deepcopy(model).double(), own, result.frames, seed)
+    except Exception as refusal:  # a model that casts to float32 itself may fail anywhere
+        note = f"float64 could not tell a difference from rounding: the model fails in it ({first_line(refusal)})"
+        return replace(result, notes=(*result.notes, note))
+    return replace(result, in_double=again)
 
 
 def _require_passes(plan: Plan, passes: Sequence[ProgramPass]) -> None:
