@@ -11,17 +11,18 @@ from typing import Literal, cast
 
 import torch
 from torch import nn
-from torch.export import ExportedProgram
 
 from co3d_compile.artifact import read_artifact
 from co3d_compile.capture.capture import capture
 from co3d_compile.capture.clip import Clip, ClipArgument, read_clip
+from co3d_compile.capture.original import Original, require_model
 from co3d_compile.capture.step_rules import StepRule
 from co3d_compile.capture.trials import try_frames
 from co3d_compile.errors import ApproximationError, InputError
 from co3d_compile.network import Network
 from co3d_compile.ops.operation import Operation
 from co3d_compile.ops.table import table_with
+from co3d_compile.options import require_choice, require_policy, require_settings, require_window
 from co3d_compile.passes import compile_program, rewrite
 from co3d_compile.passes.own import ProgramPass
 from co3d_compile.passes.state.aims import Aims, Prefer
@@ -41,7 +42,7 @@ STARTS: tuple[str, ...] = ("zeros", "valid", "replicate")
 
 
 def compile(
-    model: nn.Module | ExportedProgram,
+    model: Original,
     clip: ClipArgument,
     *,
     window: int | None = None,
@@ -101,10 +102,10 @@ def compile(
             fails, or changes what is computed.
         InputError: an option is not one of its values.
     """
-    if start not in STARTS:
-        raise InputError(f"start is {start!r}\n  try: one of {', '.join(STARTS)}")
-    _require_rate(rate)
-    _require_window(window)
+    require_choice("start", start, STARTS)
+    require_choice("rate", rate, RATES)
+    require_window(window)
+    require_policy(policy)
     aims = Aims(prefer, recompute, read_state_dtype(state_dtype), balance, extra_delay)
     example = _example(model, clip)
     program = rewrite(capture(model, example, table_with(ops), recurrences), passes)
@@ -118,7 +119,7 @@ def compile(
 
 
 def what_if(
-    model: nn.Module | ExportedProgram,
+    model: Original,
     clip: ClipArgument,
     *,
     windows: Sequence[int | None] = (None,),
@@ -146,9 +147,9 @@ def what_if(
         CaptureError: as ``compile``. What refuses one of the networks is in its ``refusal``.
     """
     for rate in rates:
-        _require_rate(rate)
-    for window in windows:
-        _require_window(window)
+        require_choice("rate", rate, RATES)
+    require_settings(windows, sizes)
+    require_policy(policy)
     aims = Aims(prefer, recompute, read_state_dtype(state_dtype), balance, extra_delay)
     example, operations = _example(model, clip), table_with(ops)
     program = rewrite(capture(model, example, operations, recurrences), passes)
@@ -184,7 +185,7 @@ def load(path: str | os.PathLike[str], *, ops: Sequence[Operation] = ()) -> Netw
     return Network(*read_artifact(path, operations), operations)
 
 
-def _dtype_and_device(model: nn.Module | ExportedProgram) -> tuple[torch.dtype, torch.device]:
+def _dtype_and_device(model: Original) -> tuple[torch.dtype, torch.device]:
     tensors = model.state_dict() if isinstance(model, nn.Module) else model.state_dict
     for tensor in tensors.values():
         if tensor.is_floating_point():
@@ -192,21 +193,12 @@ def _dtype_and_device(model: nn.Module | ExportedProgram) -> tuple[torch.dtype, 
     return torch.float32, torch.device("cpu")
 
 
-def _require_rate(rate: str) -> None:
-    if rate not in RATES:
-        raise InputError(f"rate is {rate!r}\n  try: one of {', '.join(RATES)}")
-
-
-def _require_window(window: int | None) -> None:
-    if window is not None and window < 1:
-        raise InputError(f"window is {window}\n  try: a number of elements from 1 up")
-
-
-def _example(model: nn.Module | ExportedProgram, clip: ClipArgument) -> Clip:
+def _example(model: Original, clip: ClipArgument) -> Clip:
+    require_model(model)
     return read_clip(clip, *_dtype_and_device(model))
 
 
-def _trials(model: nn.Module | ExportedProgram, clip: Clip, plan: Plan) -> tuple[FrameTrial, ...]:
+def _trials(model: Original, clip: Clip, plan: Plan) -> tuple[FrameTrial, ...]:
     """Of a model that is Python, and so may take frames of other sizes."""
     places = [frame_places(given, plan.values[given.value].layout) for given in plan.inputs]
     found = [place for place in places if place is not None]

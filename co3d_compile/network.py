@@ -9,9 +9,11 @@ from functools import cached_property
 from typing import Literal
 
 from co3d_compile.artifact import write_artifact
+from co3d_compile.capture.original import Original
 from co3d_compile.capture.step_rules import StepRules
 from co3d_compile.errors import InputError
 from co3d_compile.ops.table import BUILT_IN, OperationTable
+from co3d_compile.options import require_settings
 from co3d_compile.passes.own import ProgramPass
 from co3d_compile.plan.plan import Plan
 from co3d_compile.report.build import build_report
@@ -23,7 +25,7 @@ from co3d_compile.runtime.module import StreamingModule
 from co3d_compile.runtime.weights import Weights
 from co3d_compile.verification.deviation import measure_deviation
 from co3d_compile.verification.result import Verification
-from co3d_compile.verification.verify import Original, verify
+from co3d_compile.verification.verify import verify
 
 
 class Network(StreamingModule):
@@ -75,6 +77,7 @@ class Network(StreamingModule):
 
         The rate stays: another one needs the model (``co3d_compile.api.what_if``).
         """
+        require_settings(windows, sizes)
         return tuple(scenarios(self.plan, self._sizes, windows, sizes))
 
     def deviation(self, model: Original, *, seed: int = 0) -> tuple[Deviation, ...]:

@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from co3d_compile.capture.vocabulary import canonicalise
 from co3d_compile.errors import ExtensionError
+from co3d_compile.options import require_list
 from co3d_compile.program.agreement import first_disagreement
 from co3d_compile.program.interpret import node_values
 from co3d_compile.program.program import ClipInput, Program, is_getitem, path_of
@@ -29,7 +30,9 @@ def run_own_passes(program: Program, passes: Sequence[ProgramPass]) -> Program:
 
     Raises:
         ExtensionError: a pass fails, returns something else than a program that runs, or changes what is computed.
+        InputError: they are no list.
     """
+    require_list("passes", passes, "[my_pass]")
     if not passes:
         return program
     with torch.no_grad():

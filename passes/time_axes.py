@@ -73,7 +73,9 @@ def read_at(program: Program, axes: Sequence[int]) -> Program:
 
 
 def _given(inputs: Sequence[ClipInput], time_axis: int | Sequence[int]) -> Reading:
-    axes = [time_axis] * len(inputs) if isinstance(time_axis, int) else list(time_axis)
+    axes = list(time_axis) if isinstance(time_axis, Sequence) else [time_axis] * len(inputs)
+    if not all(isinstance(axis, int) for axis in axes):
+        raise CaptureError(f"time_axis is {time_axis!r}\n  try: the number of an axis, or a list of one for each input")
     if len(axes) != len(inputs):
         raise CaptureError(f"{len(axes)} time axes for {len(inputs)} inputs\n  try: one for each, or one for all")
     for given, axis in zip(inputs, axes, strict=True):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import co3d_compile
+from co3d_compile.api import what_if
 from co3d_compile.errors import (
     ApproximationError,
     CaptureError,
@@ -25,6 +26,8 @@ from co3d_compile.network import Network
 from tests.small_models import CLIP, Branching, Pair, Unmeeting, residual, trunk
 
 FRAME = (1, 2, 6, 6)
+PATTERNS = "try: a dict from patterns of module paths to policies, such as {'*': 'window'}"
+RULES = "try: a dict from classes of modules to StepRule(step, begin)"
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +87,51 @@ def test_time_axis_that_the_clip_has_not() -> None:
     text = text_of(CaptureError, lambda: co3d_compile.compile(trunk(), CLIP, time_axis=7))
 
     assert text == "time_axis 7 of a clip of shape (1, 2, 6, 6, 6)\n  try: one of its 5 axes"
+
+
+@pytest.mark.parametrize("given", ["2", [2.0]])
+def test_time_axis_that_is_no_number(given: object) -> None:
+    text = text_of(CaptureError, lambda: co3d_compile.compile(trunk(), CLIP, time_axis=given))
+
+    assert text == f"time_axis is {given!r}\n  try: the number of an axis, or a list of one for each input"
+
+
+def test_clip_whose_shape_holds_a_claim() -> None:
+    text = text_of(CaptureError, lambda: co3d_compile.compile(trunk(), (True, 2, 6, 6, 6)))
+
+    assert text == "True is neither a tensor nor a shape\n  try: a shape such as (1, 3, 16, 224, 224)"
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        ("model.pt", "an object of type str"),
+        (trunk().state_dict(), "an object of type OrderedDict"),
+        (nn.Conv3d, "the class Conv3d"),
+        (None, "an object of type NoneType"),
+    ],
+)
+def test_model_that_is_none(network: Network, given: object, kind: str) -> None:
+    expected = f"the model is {kind}\n  try: the nn.Module itself, its weights in it, or a program of torch.export"
+
+    assert text_of(InputError, lambda: co3d_compile.compile(given, CLIP)) == expected
+    assert text_of(InputError, lambda: what_if(given, CLIP)) == expected
+    assert text_of(InputError, lambda: network.verify(given)) == expected
+    assert text_of(InputError, lambda: network.deviation(given)) == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"windows": 16}, "windows is 16\n  try: a list, such as [16, 64]"),
+        ({"windows": [0]}, "window is 0\n  try: a number of elements from 1 up"),
+        ({"sizes": (112, 112)}, "a size is 112\n  try: height and width of a frame, such as (224, 224)"),
+        ({"sizes": ["112x112"]}, "a size is '112x112'\n  try: height and width of a frame, such as (224, 224)"),
+    ],
+)
+def test_settings_to_ask_about_that_are_none(network: Network, settings: dict, text: str) -> None:
+    assert text_of(InputError, lambda: network.what_if(**settings)) == text
+    assert text_of(InputError, lambda: what_if(trunk(), CLIP, **settings)) == text
 
 
 def test_clip_that_is_none() -> None:
@@ -191,6 +239,14 @@ def test_strict_names_what_is_approximate() -> None:
     [
         ({"start": "ones"}, "start is 'ones'\n  try: one of zeros, valid, replicate"),
         ({"window": 0}, "window is 0\n  try: a number of elements from 1 up"),
+        ({"window": "8"}, "window is '8'\n  try: a number of elements from 1 up"),
+        ({"window": 2.5}, "window is 2.5\n  try: a number of elements from 1 up"),
+        ({"policy": "frame"}, f"policy is 'frame'\n  {PATTERNS}"),
+        ({"policy": ["gate"]}, f"policy is ['gate']\n  {PATTERNS}"),
+        ({"recurrences": {1: 2}}, f"recurrences is {{1: 2}}\n  {RULES}"),
+        ({"recurrences": [nn.GRU]}, f"recurrences is [<class 'torch.nn.modules.rnn.GRU'>]\n  {RULES}"),
+        ({"passes": len}, "passes is <built-in function len>\n  try: a list, such as [my_pass]"),
+        ({"ops": 3}, "ops is 3\n  try: a list, such as [MyOperation()]"),
         (
             {"policy": {"se": "frame"}},
             "policy 'se' matches nothing that takes a whole clip\n  try: a pattern for one of: mean",
@@ -218,6 +274,20 @@ def test_frame_of_the_wrong_dtype(network: Network, dtype: torch.dtype) -> None:
     assert text_of(FrameError, lambda: network.stream().push(frame(dtype=dtype))) == (
         f"the frame is {dtype}, the network takes torch.float32\n  try: frame.to(torch.float32)"
     )
+
+
+def test_frame_that_is_elsewhere(network: Network) -> None:
+    expected = "the {0} is on meta, the network on cpu\n  try: {0}.to('cpu')"
+
+    assert text_of(FrameError, lambda: network.stream().push(frame().to("meta"))) == expected.format("frame")
+    assert text_of(FrameError, lambda: network(torch.zeros(CLIP, device="meta"))) == expected.format("video")
+
+
+def test_frame_that_is_sparse(network: Network) -> None:
+    expected = "the {0} has the layout torch.sparse_coo\n  try: {0}.to_dense()"
+
+    assert text_of(FrameError, lambda: network.stream().push(frame().to_sparse())) == expected.format("frame")
+    assert text_of(FrameError, lambda: network(torch.zeros(CLIP).to_sparse())) == expected.format("video")
 
 
 def test_frames_of_the_wrong_number(network: Network) -> None:
@@ -313,6 +383,29 @@ def test_state_of_another_network(network: Network) -> None:
     assert text_of(StateError, lambda: network.step(frame(), other.initial_state())) == (
         "the state belongs to another network\n  try: initial_state() of this one, or the network it came from"
     )
+
+
+def test_state_that_is_none(network: Network) -> None:
+    text = text_of(StateError, lambda: network.step(frame(), None))
+
+    assert text == "the state is an object of type NoneType\n  try: initial_state()"
+
+
+@pytest.mark.parametrize("batch", [None, -1, 1.5, "2"])
+def test_batch_that_is_no_number_of_streams(network: Network, batch: object) -> None:
+    text = text_of(InputError, lambda: network.stream(batch))
+
+    assert text == f"batch is {batch!r}\n  try: a number of streams from 0 up"
+
+
+def test_an_empty_batch_gives_nothing(network: Network) -> None:
+    assert network(torch.zeros(0, *CLIP[1:])).shape[0] == 0
+
+
+def test_verifying_on_no_number_of_frames(network: Network) -> None:
+    text = text_of(InputError, lambda: network.verify(trunk(), frames="9"))
+
+    assert text == "frames is '9'\n  try: a number of frames from 1 up"
 
 
 def test_verifying_with_another_model(network: Network) -> None:

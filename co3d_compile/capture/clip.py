@@ -56,7 +56,11 @@ def read_clip(given: ClipArgument, dtype: torch.dtype, device: torch.device) -> 
 
 
 def _is_shape(given: object) -> bool:
-    return isinstance(given, (tuple, list)) and bool(given) and all(isinstance(size, int) for size in given)
+    return isinstance(given, (tuple, list)) and bool(given) and all(_is_size(size) for size in given)
+
+
+def _is_size(size: object) -> bool:
+    return isinstance(size, int) and not isinstance(size, bool)
 
 
 def _tensor(given: Any, dtype: torch.dtype, device: torch.device) -> Tensor:

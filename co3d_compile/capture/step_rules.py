@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from co3d_compile.capture.clip import Clip
 from co3d_compile.capture.export import Captured, evaluating, from_exported, quiet
 from co3d_compile.capture.vocabulary import canonicalise
-from co3d_compile.errors import CaptureError
+from co3d_compile.errors import CaptureError, InputError
 from co3d_compile.ops import looping
 from co3d_compile.ops.bodies import body_of
 from co3d_compile.ops.table import OperationTable
@@ -46,7 +46,9 @@ def stepping(model: nn.Module, rules: StepRules, clip: Clip, operations: Operati
 
     Raises:
         CaptureError: a rule fails on what its module takes, or no module has its class.
+        InputError: what is given are no rules.
     """
+    _require_rules(rules)
     ruled = {module: (name, rule) for name, module in model.named_modules() if (rule := _rule_for(module, rules))}
     _require_used(rules, ruled)
     taken = _taken(model, ruled, clip) if ruled else {}
@@ -67,6 +69,15 @@ def _shapes(clips: Sequence[Tensor]) -> Shapes:
 
 def _rule_for(module: nn.Module, rules: StepRules) -> StepRule | None:
     return next((rules[kind] for kind in type(module).__mro__ if kind in rules), None)
+
+
+def _require_rules(given: object) -> None:
+    rules = given if isinstance(given, Mapping) else {None: given}
+    for kind, rule in rules.items():
+        if not (isinstance(kind, type) and issubclass(kind, nn.Module) and isinstance(rule, StepRule)):
+            raise InputError(
+                f"recurrences is {given!r}\n  try: a dict from classes of modules to StepRule(step, begin)"
+            )
 
 
 def _require_used(rules: StepRules, ruled: Mapping[nn.Module, Any]) -> None:

@@ -35,6 +35,7 @@ from co3d_compile.ops.transposed_convolution import TransposedConvolution
 from co3d_compile.ops.unfolding import Unfold
 from co3d_compile.ops.unpooling import MaxPoolWithPlaces, MaxUnpool
 from co3d_compile.ops.windows import Window
+from co3d_compile.options import require_list
 
 RULES: tuple[Operation, ...] = (
     Convolution(),
@@ -155,7 +156,9 @@ def table_with(ops: Sequence[Operation]) -> OperationTable:
 
     Raises:
         ExtensionError: one is no rule, claims no operator of torch's, or claims what another one of these does.
+        InputError: they are no list.
     """
+    require_list("ops", ops, "[MyOperation()]")
     given: dict[str, Operation] = {}
     for rule in ops:
         require_rule(rule)

@@ -10,8 +10,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from co3d_compile.errors import FrameError, InputError, StateError
+from co3d_compile.errors import FrameError, StateError
 from co3d_compile.ops.table import BUILT_IN, OperationTable
+from co3d_compile.options import require_count
 from co3d_compile.plan.plan import Plan
 from co3d_compile.plan.recasting import recast
 from co3d_compile.runtime.eager.blocks import BlockEngine
@@ -51,7 +52,9 @@ class StreamingModule(nn.Module):
 
         Raises:
             StateError: the network has no batch dimension to widen.
+            InputError: the batch is no number of streams.
         """
+        require_count("batch", batch, "streams", least=0)
         clip_batch = self.plan.values[self.plan.inputs[0].value].layout.batch
         if self.plan.fixed_batch and batch != clip_batch:
             raise StateError(
@@ -74,14 +77,14 @@ class StreamingModule(nn.Module):
             What comes out at this tick in the original's structure, or None, and the next state.
 
         Raises:
-            FrameError: the frame's shape or dtype is not the one the network was compiled for.
+            FrameError: the frame's shape or dtype is not the one the network was compiled for, or it is elsewhere.
             StateError: the state belongs to another network, or the frame comes after the end.
         """
         self._require_usable(frame, state)
         before: list[Emitted] = [[] for _ in self.plan.outputs]
         elements: Sequence[Tensor | None] = [None] * len(self.plan.inputs)
         if frame is not None:
-            elements = read_frames(self.plan, frame, state)
+            elements = read_frames(self.plan, frame, state, self.engine.devices)
         if frame is not None and state.tick == self.plan.first_tick:
             before, state = self._before_first(elements, state)
         emitted, state = self.engine.step(elements, state)
@@ -126,8 +129,8 @@ class StreamingModule(nn.Module):
         Raises:
             FrameError: the video's shape or dtype is not the one the network was compiled for.
         """
-        _require_positive(chunk)
-        tensors, batch = read_video(self.plan, video)
+        require_count("chunk", chunk, "frames")
+        tensors, batch = read_video(self.plan, video, self.weights.devices)
         engine = BlockEngine(self.plan, self.weights.find, self.operations)
         return self._outputs.of_video(play_video(engine, tensors, self.initial_state(batch), chunk), batch)
 
@@ -147,9 +150,9 @@ class StreamingModule(nn.Module):
             FrameError: the shape or dtype is not the one the network was compiled for, or the batch not the state's.
             StateError: the state belongs to another network, or its video has ended.
         """
-        _require_positive(chunk)
+        require_count("chunk", chunk, "frames")
         self._require_usable(video, state)
-        tensors, batch = read_video(self.plan, video, max(0, state.tick))
+        tensors, batch = read_video(self.plan, video, self.weights.devices, max(0, state.tick))
         if batch != state.batch:
             raise FrameError(
                 f"the video holds {batch} stream(s), the state {state.batch}\n  try: initial_state({batch})"
@@ -209,12 +212,9 @@ class StreamingModule(nn.Module):
             raise StateError("no frame, and the stream has not ended\n  try: end(state) after the last frame")
 
     def _require_own(self, state: State) -> None:
+        if not isinstance(state, State):
+            raise StateError(f"the state is an object of type {type(state).__name__}\n  try: initial_state()")
         if state.network != self.fingerprint:
             raise StateError(
                 "the state belongs to another network\n  try: initial_state() of this one, or the network it came from"
             )
-
-
-def _require_positive(chunk: int) -> None:
-    if chunk < 1:
-        raise InputError(f"chunk is {chunk}\n  try: a number of frames from 1 up")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -11,20 +11,24 @@ from torch.utils import _pytree as pytree
 
 from co3d_compile.errors import FrameError
 from co3d_compile.plan.plan import Plan, PlanInput
+from co3d_compile.runtime.frames import require_kind
 
 
-def read_video(plan: Plan, video: Any, begin: int = 0) -> tuple[list[Tensor], int]:
+def read_video(plan: Plan, video: Any, devices: Collection[torch.device], begin: int = 0) -> tuple[list[Tensor], int]:
     """The tensors of a video that begins at tick ``begin``, one per input, and its batch.
 
+    Args:
+        devices: that the weights are on; empty if there are none.
+
     Raises:
-        FrameError: their number, a shape or a dtype is not what the network takes, or their lengths do not fit.
+        FrameError: their number, a shape, a dtype or a device is not what the network takes, or the lengths do not fit.
     """
     tensors = _per_input(plan, video, begin)
     if len(tensors) != len(plan.inputs):
         raise FrameError(f"the network takes {len(plan.inputs)} video(s), not {len(tensors)}\n  try: one per input")
     batch = _batch_of(plan, tensors)
     for one, tensor in zip(plan.inputs, tensors, strict=True):
-        _require_fitting(plan, one, tensor, batch)
+        _require_fitting(plan, one, tensor, batch, devices)
     ticks = ticks_of(plan, tensors)
     for one, tensor in zip(plan.inputs, tensors, strict=True):
         wanted = plan.length(one.value, begin + ticks) - plan.length(one.value, begin)
@@ -79,7 +83,7 @@ def _batch_of(plan: Plan, tensors: Sequence[Tensor]) -> int:
     return 1
 
 
-def _require_fitting(plan: Plan, one: PlanInput, tensor: Tensor, batch: int) -> None:
+def _require_fitting(plan: Plan, one: PlanInput, tensor: Tensor, batch: int, devices: Collection[torch.device]) -> None:
     value = plan.values[one.value]
     frames = tensor.shape[one.time_axis] if tensor.dim() == len(one.shape) else 0
     wanted = value.layout.running_shape(max(frames, 1), batch)
@@ -88,7 +92,4 @@ def _require_fitting(plan: Plan, one: PlanInput, tensor: Tensor, batch: int) -> 
             f"the video has shape {tuple(tensor.shape)}, the network was compiled for {wanted}, of any length along "
             f"axis {one.time_axis}\n  try: resize the video, or compile with a clip of its size"
         )
-    if tensor.dtype != value.dtype:
-        raise FrameError(
-            f"the video is {tensor.dtype}, the network takes {value.dtype}\n  try: video.to({value.dtype})"
-        )
+    require_kind("video", tensor, value.dtype, devices)

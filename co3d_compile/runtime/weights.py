@@ -50,6 +50,10 @@ class Weights(nn.Module):
         found = (tensor.dtype for _, tensor in self.named() if tensor.is_floating_point())
         return next(found, torch.float32)
 
+    @property
+    def devices(self) -> frozenset[torch.device]:
+        return frozenset(tensor.device for _, tensor in self.named())
+
     def named(self) -> Iterator[tuple[str, Tensor]]:
         """All tensors, tied ones under each name, in an order that gives an equal tree back."""
         for prefix, module in self.named_modules():

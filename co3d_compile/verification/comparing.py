@@ -79,7 +79,7 @@ def _frames_at(network: StreamingModule, video: Sequence[Tensor], state: State) 
         tensor.select(one.time_axis, state.tick // one.rate) if state.tick % one.rate == 0 else None
         for one, tensor in zip(inputs, video, strict=True)
     ]
-    return read_frames(network.plan, frame, state)
+    return read_frames(network.plan, frame, state, network.engine.devices)
 
 
 def roundings_of(plan: Plan) -> dict[str, float]:

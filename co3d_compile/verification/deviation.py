@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from co3d_compile.capture.export import evaluating, quiet
+from co3d_compile.capture.original import Original, require_model
 from co3d_compile.errors import ApproximationError
 from co3d_compile.plan.plan import Plan, PlanOutput, Value
 from co3d_compile.report.data import Deviation
@@ -18,7 +19,6 @@ from co3d_compile.runtime.module import StreamingModule
 from co3d_compile.verification.comparing import stream_elements
 from co3d_compile.verification.oracle import elements_of
 from co3d_compile.verification.rounded import in_full
-from co3d_compile.verification.verify import Original
 from co3d_compile.verification.video import device_of, wandering_video
 
 
@@ -30,6 +30,7 @@ def measure_deviation(network: StreamingModule, model: Original, *, seed: int = 
     Raises:
         ApproximationError: the state's dtype is too narrow for the network's numbers.
     """
+    require_model(model)
     plan = network.plan
     ticks = max(one.clip_ticks for one in plan.inputs)
     device = device_of(network)

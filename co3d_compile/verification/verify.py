@@ -14,10 +14,12 @@ from torch.utils import _pytree as pytree
 from co3d_compile.capture.capture import trace
 from co3d_compile.capture.clip import Clip
 from co3d_compile.capture.export import evaluating, quiet
+from co3d_compile.capture.original import Original, require_model
 from co3d_compile.capture.step_rules import StepRules, stepping
 from co3d_compile.errors import InputError, VerificationError, first_line
 from co3d_compile.ops.flow import Way
 from co3d_compile.ops.looping import NAME as LOOP
+from co3d_compile.options import require_count, require_list
 from co3d_compile.passes import rewrite
 from co3d_compile.passes.loops.counting import count_positions
 from co3d_compile.passes.loops.recognition import roll_loops
@@ -35,8 +37,6 @@ from co3d_compile.verification.rounded import compare_rounded, in_full
 from co3d_compile.verification.stitching import Windows, reliable, stitch
 from co3d_compile.verification.trial import Trial, phases, strided, tally_past, tally_whole, tally_windows
 from co3d_compile.verification.video import device_of, wandering_video
-
-Original = nn.Module | ExportedProgram
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,12 @@ def verify(
         InputError: the video is shorter than the clip, or these are not the passes.
     """
     plan = network.plan
+    require_model(model)
     _require_passes(plan, passes)
     own = Own(passes, recurrences or {})
     ticks = window_ticks(plan)
+    if frames is not None:
+        require_count("frames", frames, "frames")
     # as many more than the clip as keep its place in the period: a model may pad by what its strides leave over
     frames = ticks + 2 * plan.period * phases(plan) if frames is None else frames
     if frames < ticks:
@@ -108,7 +111,7 @@ def _verified_in_double(
 
 
 def _require_passes(plan: Plan, passes: Sequence[ProgramPass]) -> None:
-    given = tuple(pass_name(own) for own in passes)
+    given = tuple(map(pass_name, require_list("passes", passes, "[my_pass]")))
     if given != plan.passes:
         raise InputError(
             f"the network was compiled with the passes {', '.join(plan.passes) or '(none)'}, not "

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 
 from co3d_compile.errors import InputError
+from co3d_compile.options import require_choice, require_count
 
 Prefer = Literal["memory", "speed"]
 PREFERENCES: tuple[str, ...] = ("memory", "speed")
@@ -32,8 +33,7 @@ class Aims:
     extra_delay: int = 0
 
     def __post_init__(self) -> None:
-        if self.prefer not in PREFERENCES:
-            raise InputError(f"prefer is {self.prefer!r}\n  try: one of {', '.join(PREFERENCES)}")
+        require_choice("prefer", self.prefer, PREFERENCES)
         if not isinstance(self.balance, bool):
             raise InputError(f"balance is {self.balance!r}\n  try: True or False")
         if self.balance and self.recompute:
@@ -41,8 +41,7 @@ class Aims:
                 "balance and recompute: what is made again is work at the ticks that read it, and balance would not "
                 "count it\n  try: one of them"
             )
-        if isinstance(self.extra_delay, bool) or not isinstance(self.extra_delay, int) or self.extra_delay < 0:
-            raise InputError(f"extra_delay is {self.extra_delay!r}\n  try: a number of ticks from 0 up")
+        require_count("extra_delay", self.extra_delay, "ticks", least=0)
 
     @property
     def is_bound(self) -> bool:

@@ -27,11 +27,15 @@ class EagerEngine:
 
     Args:
         weights: finds a weight by its original name.
+
+    Attributes:
+        devices: that the weights are on.
     """
 
     def __init__(self, plan: Plan, weights: Lookup, operations: OperationTable) -> None:
         self.plan = plan
         self._weights = [weights(name) for name in plan.weights]
+        self.devices = frozenset(weight.device for weight in self._weights)
         self._version = _writes_to(self._weights)
         self.constants = static_results(plan, weights, operations)
         self._kernels = restoring(plan, kernels_for(plan, self.constants, operations))
