@@ -451,3 +451,15 @@ def test_what_is_kept_at_size_one_is_compared_at_full_size(tail: Callable[[Tenso
 
     assert result.passed
     assert all(one.elements == one.expected for one in (*result.outputs, *result.intermediates))
+
+
+def test_a_default_device_of_the_users_changes_nothing() -> None:
+    """What we draw and make ourselves lies where the model's weights are: here the default holds no numbers at all."""
+    model = make_alive(Pooled().eval(), wandering_video(CLIP, seed=1))
+
+    with torch.device("meta"):
+        net = co3d_compile.compile(model, CLIP, state_dtype="bfloat16")
+        result = net.verify(model)
+        net.deviation(model)
+
+    assert result.passed, str(result)

@@ -69,7 +69,7 @@ def _tensor(given: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
     if not _is_shape(given) or min(given) < 1:
         raise CaptureError(f"{given!r} is neither a tensor nor a shape\n  try: a shape such as (1, 3, 16, 224, 224)")
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(tuple(given), generator=generator).to(device=device, dtype=dtype)
+    return torch.randn(tuple(given), generator=generator, device="cpu").to(device=device, dtype=dtype)
 
 
 def _listed(argument: Tensor | list[Tensor]) -> list[Tensor]:
@@ -82,6 +82,6 @@ def _refilled(argument: Tensor | list[Tensor], left: Any) -> Tensor | list[Tenso
 
 def _random_like(tensor: Tensor, generator: torch.Generator, seed: int) -> Tensor:
     if not tensor.is_floating_point():
-        return torch.randint(0, 256, tensor.shape, generator=generator).to(tensor)
-    values = torch.randn(tensor.shape, generator=generator)
+        return torch.randint(0, 256, tensor.shape, generator=generator, device="cpu").to(tensor)
+    values = torch.randn(tensor.shape, generator=generator, device="cpu")
     return (values * (1 + seed / 2) + seed / 4).to(tensor)

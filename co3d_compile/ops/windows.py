@@ -102,7 +102,7 @@ def body_macs(body: Body, inputs: Sequence[Facts]) -> int:
 def _sample(facts: Facts, device: str) -> Tensor:
     shape = facts.layout.shape
     if device == "cpu" and facts.dtype.is_floating_point:
-        return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(facts.dtype)
+        return torch.randn(shape, generator=torch.Generator().manual_seed(0), device="cpu").to(facts.dtype)
     return torch.ones(shape, dtype=facts.dtype, device=device)
 
 

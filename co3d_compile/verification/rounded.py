@@ -115,9 +115,9 @@ def _noise_of(plan: Plan, run: int) -> Callable[[State, State], State]:
 def _disturbed(element: Tensor, dtype: torch.dtype, generator: torch.Generator, run: int) -> Tensor:
     shape = list(element.shape)
     if run % 2 and len(shape) > 1:
-        noise = torch.randint(0, 2, [1, shape[1], *[1] * (len(shape) - 2)], generator=generator) * 2 - 1
+        noise = torch.randint(0, 2, [1, shape[1], *[1] * (len(shape) - 2)], generator=generator, device="cpu") * 2 - 1
     else:
-        noise = torch.rand(shape, generator=generator) * 2 - 1
+        noise = torch.rand(shape, generator=generator, device="cpu") * 2 - 1
     kind = torch.finfo(dtype)
     size = element.abs().clamp(min=kind.smallest_normal) * (kind.eps / 2)
     return element + size * noise.to(element)

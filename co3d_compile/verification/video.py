@@ -24,7 +24,7 @@ def device_of(network: nn.Module) -> torch.device:
 
 
 def _walk(ticks: int, generator: torch.Generator) -> Tensor:
-    return torch.cumsum(torch.randn(ticks, generator=generator), 0)
+    return torch.cumsum(torch.randn(ticks, generator=generator, device="cpu"), 0)
 
 
 def _video(plan: Plan, one: PlanInput, contrast: Tensor, brightness: Tensor, generator: torch.Generator) -> Tensor:
@@ -32,7 +32,7 @@ def _video(plan: Plan, one: PlanInput, contrast: Tensor, brightness: Tensor, gen
         plan.length(one.value, len(contrast)), plan.values[one.value].layout.batch
     )
     along = [-1 if dim == one.time_axis else 1 for dim in range(len(shape))]
-    noise = torch.randn(shape, generator=generator)
+    noise = torch.randn(shape, generator=generator, device="cpu")
     video = noise * contrast[:: one.rate].reshape(along) + brightness[:: one.rate].reshape(along)
     if one.dtype.is_floating_point:
         return video.to(one.dtype)
