@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 from torch.nn import functional as F
 
 import co3d_compile
@@ -212,6 +214,23 @@ def test_another_model_is_refused() -> None:
 
     with pytest.raises(VerificationError, match="not the one that this network was compiled from"):
         net.verify(Gated().eval())
+
+
+@pytest.mark.parametrize("wrapped", [partial(torch.compile, backend="eager"), nn.DataParallel, nn.Sequential])
+def test_a_wrapper_is_verified_as_the_model_in_it(wrapped: Callable[[nn.Module], nn.Module]) -> None:
+    """Weights have the wrapper's attribute before their names; nothing is compiled to be compared."""
+    model, net = _compiled(Pooled())
+    wrapper = wrapped(model)
+    counters.clear()
+    of_wrapper = co3d_compile.compile(wrapper, CLIP)
+
+    results = [net.verify(wrapper), of_wrapper.verify(model), of_wrapper.verify(wrapper)]
+    deviations = [net.deviation(wrapper), of_wrapper.deviation(model)]
+
+    assert [result.passed for result in results] == [True] * 3
+    assert max(one.largest for found in deviations for one in found) < 1e-5
+    assert list(of_wrapper.state_dict()) == list(wrapper.state_dict())
+    assert counters["frames"]["total"] == 0
 
 
 def test_a_video_shorter_than_the_clip_is_refused() -> None:

@@ -92,9 +92,15 @@ def quiet() -> Iterator[None]:
         yield
 
 
+def run_eagerly(model: nn.Module, clip: Clip) -> Any:
+    """What the model gives, without that torch.compile, where it is wrapped in it, compiles it first."""
+    with torch.compiler.set_stance("force_eager"):
+        return model(*clip.with_tensors(clip.tensors).arguments)
+
+
 def _require_running(model: nn.Module, clip: Clip) -> None:
     try:
-        model(*clip.with_tensors(clip.tensors).arguments)
+        run_eagerly(model, clip)
     except Exception as failure:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in clip.tensors)
         raise CaptureError(

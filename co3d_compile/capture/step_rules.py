@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from co3d_compile.capture.clip import Clip
-from co3d_compile.capture.export import Captured, evaluating, from_exported, quiet
+from co3d_compile.capture.export import Captured, evaluating, from_exported, quiet, run_eagerly
 from co3d_compile.capture.vocabulary import canonicalise
 from co3d_compile.errors import CaptureError, InputError
 from co3d_compile.ops import looping
@@ -101,7 +101,7 @@ def _taken(model: nn.Module, ruled: Mapping[nn.Module, Any], clip: Clip) -> dict
     hooks = [module.register_forward_pre_hook(note, with_kwargs=True) for module in ruled]
     try:
         with evaluating(model), quiet():
-            model(*clip.with_tensors(clip.tensors).arguments)
+            run_eagerly(model, clip)
     finally:
         for hook in hooks:
             hook.remove()

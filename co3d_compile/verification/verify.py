@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -182,19 +182,29 @@ def _compared(network: StreamingModule, model: Original, own: Own, sample: Seque
     program = _traced(network, model, sample, own.recurrences)
     program = rewrite(program, own.passes) if own.passes else program
     program = count_positions(roll_loops(read_at(program, [one.time_axis for one in plan.inputs])))
-    weights = {node.target for node in program.graph.nodes if node.op == "get_attr"}
+    weights = {str(node.target) for node in program.graph.nodes if node.op == "get_attr"}
     loops = {node.name for node in plan.nodes if node.target == LOOP and node.way is Way.RECURRENT}
     if not loops.issubset(node.name for node in program.calls):
         raise VerificationError(
             f"{', '.join(sorted(loops))}: the network carries on what the model's graph shows no loop for\n"
             "  try: verify(model, recurrences={...}) with the step rules that it was compiled with"
         )
-    if not weights.issuperset(plan.weights) or len(program.output_nodes) != len(plan.outputs):
+    if not _has_weights(plan.weights, weights) or len(program.output_nodes) != len(plan.outputs):
         raise VerificationError(
             "the model's graph is not the one that this network was compiled from\n"
             "  try: the same model, or compile this one"
         )
     return program
+
+
+def _has_weights(wanted: Collection[str], there: Collection[str]) -> bool:
+    """Under the same names, or with the attribute of a wrapper before those of one side, as torch.compile puts it."""
+    names = {*wanted, *there}
+    places = sorted({name[: end + 1] for name in names for end, sign in enumerate(name) if sign == "."})
+    return any(
+        {name.removeprefix(place) for name in wanted} <= {name.removeprefix(place) for name in there}
+        for place in ("", *places)
+    )
 
 
 def _running(model: Original, program: Program) -> Callable[[Sequence[Tensor]], list[Tensor]]:
