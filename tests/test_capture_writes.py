@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
+import co3d_compile
 from co3d_compile.capture.writes import without_writes
+from co3d_compile.errors import CaptureError
 from co3d_compile.testing.law import check_law
 from tests.functions import Function
 
@@ -136,3 +138,54 @@ def test_a_graph_that_does_not_tell_who_shares_memory_is_left_to_torch() -> None
             node.meta["val"] = torch.empty_like(node.meta["val"])
 
     assert not without_writes(graph)
+
+
+class Remembering(nn.Module):
+    """Writes to its buffers; what of them it returns, ``use`` decides."""
+
+    def __init__(self, use: Callable[[Tensor, nn.Module], Tensor]) -> None:
+        super().__init__()
+        self.conv = conv()
+        self.use = use
+        self.register_buffer("calls", torch.zeros(()))
+        self.register_buffer("frames", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("mean", torch.zeros(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        self.calls += 1
+        self.frames = self.frames + x.shape[2]
+        self.mean.copy_(y.mean((0, 2, 3, 4)))
+        return self.use(y, self)
+
+
+USES: dict[str, Callable[[Tensor, Any], Tensor]] = {
+    "nothing": lambda y, _: y.relu(),
+    "what it has just written": lambda y, model: y.mean((3, 4)) + model.mean[0],
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_write_to_a_buffer_that_no_output_is_made_of_is_dropped(use: str) -> None:
+    torch.manual_seed(0)
+    model = Remembering(USES[use]).eval()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    network = co3d_compile.compile(model, CLIP)
+    result = network.verify(model)
+
+    assert result.passed, str(result)
+    for weights in (model.state_dict(), network.state_dict()):
+        torch.testing.assert_close(weights, before, rtol=0, atol=0)
+
+
+def test_a_write_to_a_buffer_that_outputs_are_made_of_is_refused() -> None:
+    model = Remembering(lambda y, model: y * model.calls + model.frames)
+
+    with pytest.raises(CaptureError) as refusal:
+        co3d_compile.compile(model.eval(), CLIP)
+
+    assert str(refusal.value) == (
+        "calls, frames: the model writes to its own buffers in forward, so its answer depends on what it saw before\n"
+        "  try: a model whose forward leaves its buffers alone"
+    )

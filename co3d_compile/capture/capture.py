@@ -12,7 +12,7 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from co3d_compile.capture.clip import Clip
-from co3d_compile.capture.export import Captured, capture_graph, evaluating, from_exported, quiet, run_eagerly
+from co3d_compile.capture.export import Captured, capture_graph, from_exported, quiet, run_eagerly
 from co3d_compile.capture.programs import exported_for
 from co3d_compile.capture.step_rules import StepRules, stepping
 from co3d_compile.capture.vocabulary import canonicalise
@@ -85,7 +85,7 @@ def _program(captured: Captured, model: nn.Module | ExportedProgram, clip: Clip)
 def _compare(program: Program, model: nn.Module, clip: Clip, step_rules: StepRules) -> None:
     if any(tensor.is_meta for tensor in clip.tensors):
         return  # shapes without numbers: there is an analysis to make, and nothing to compare
-    with evaluating(model), quiet():
+    with quiet():
         for seed in (1, 2):
             sample = clip.random(seed)
             wanted = pytree.tree_leaves(run_eagerly(model, sample))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 
 from co3d_compile.capture.clip import Clip
 from co3d_compile.capture.vocabulary import is_known
-from co3d_compile.capture.writes import hidden_views, without_writes
+from co3d_compile.capture.writes import hidden_views, weights_behind_outputs, without_writes
 from co3d_compile.errors import CaptureError, first_line
 from co3d_compile.ops.table import OperationTable
 from co3d_compile.structure import Structure, structure_of
@@ -72,16 +72,48 @@ def from_exported(exported: ExportedProgram, operations: OperationTable) -> Capt
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode for a while, module by module put back."""
+    """Eval mode for a while, module by module put back, as is what the model writes to its buffers meanwhile."""
     # a frozen TorchScript module has no mode left
     modes = {module: module.training for module in model.modules() if hasattr(module, "training")}
     if modes:
         model.eval()
+    buffers = _copied_buffers(model)
     try:
         yield
     finally:
         for module, training in modes.items():
             module.training = training
+        _put_back(buffers)
+
+
+@dataclass(frozen=True)
+class _Buffer:
+    """A buffer as it was: the tensor, how often it had been written to, and its values."""
+
+    module: nn.Module
+    name: str
+    tensor: Tensor
+    writes: int
+    values: Tensor
+
+
+def _copied_buffers(model: nn.Module) -> list[_Buffer]:
+    # an inference tensor does not count, and outside of inference mode no model can write to it
+    return [
+        _Buffer(module, name, tensor, tensor._version, tensor.detach().clone())
+        for module in model.modules()
+        for name, tensor in module._buffers.items()
+        if tensor is not None and not tensor.is_inference()
+    ]
+
+
+def _put_back(buffers: Iterable[_Buffer]) -> None:
+    for was in buffers:
+        if was.module._buffers[was.name] is not was.tensor:
+            was.module._buffers[was.name] = was.tensor
+        if was.tensor._version != was.writes:
+            with torch.no_grad():
+                was.tensor.copy_(was.values)
 
 
 @contextmanager
@@ -93,8 +125,8 @@ def quiet() -> Iterator[None]:
 
 
 def run_eagerly(model: nn.Module, clip: Clip) -> Any:
-    """What the model gives, without that torch.compile, where it is wrapped in it, compiles it first."""
-    with torch.compiler.set_stance("force_eager"):
+    """What the model gives in eval mode; torch.compile, where the model is wrapped in it, does not compile it first."""
+    with evaluating(model), torch.compiler.set_stance("force_eager"):
         return model(*clip.with_tensors(clip.tensors).arguments)
 
 
@@ -122,12 +154,6 @@ def _decompositions(wanted: Collection[str]) -> dict[Any, Callable[..., Any]]:
 
 def _with_named_weights(exported: ExportedProgram, graph: fx.Graph) -> Captured:
     signature = exported.graph_signature
-    if signature.buffers_to_mutate:
-        names = ", ".join(sorted(set(signature.buffers_to_mutate.values())))
-        raise CaptureError(
-            f"{names}: the model writes to its own buffers in forward, so its answer depends on what it saw before\n"
-            "  try: a model whose forward leaves its buffers alone"
-        )
     constants = {**exported.state_dict, **exported.constants}
     tensors: dict[str, Tensor] = {}
     places = [node for node in graph.nodes if node.op == "placeholder"]
@@ -138,11 +164,22 @@ def _with_named_weights(exported: ExportedProgram, graph: fx.Graph) -> Captured:
         tensors[spec.target] = constants[spec.target].detach()
         _replace_by_attribute(graph, node, spec.target)
     _keep_outputs(graph, [spec.kind is OutputKind.USER_OUTPUT for spec in signature.output_specs])
+    _require_no_memory(graph, signature.buffers_to_mutate.values())
     call_spec = exported.call_spec
     assert call_spec.in_spec is not None
     assert call_spec.out_spec is not None
     _set_paths(graph)
     return Captured(graph, tensors, call_spec.in_spec, _with_constants_apart(graph, call_spec.out_spec))
+
+
+def _require_no_memory(graph: fx.Graph, written: Collection[str]) -> None:
+    """What is written to and no output is made of, such as a count of calls, tells nothing of the answer."""
+    names = sorted(weights_behind_outputs(graph).intersection(written))
+    if names:
+        raise CaptureError(
+            f"{', '.join(names)}: the model writes to its own buffers in forward, so its answer depends on what it saw "
+            "before\n  try: a model whose forward leaves its buffers alone"
+        )
 
 
 def _free_copy(graph: fx.Graph) -> fx.Graph:

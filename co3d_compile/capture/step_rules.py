@@ -100,7 +100,7 @@ def _taken(model: nn.Module, ruled: Mapping[nn.Module, Any], clip: Clip) -> dict
 
     hooks = [module.register_forward_pre_hook(note, with_kwargs=True) for module in ruled]
     try:
-        with evaluating(model), quiet():
+        with quiet():
             run_eagerly(model, clip)
     finally:
         for hook in hooks:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from co3d_compile.capture.clip import Clip
-from co3d_compile.capture.export import evaluating, quiet, run_eagerly
+from co3d_compile.capture.export import quiet, run_eagerly
 from co3d_compile.capture.original import Original, require_model
 from co3d_compile.errors import ApproximationError
 from co3d_compile.plan.plan import Plan, PlanOutput, Value
@@ -57,8 +57,7 @@ def _answers(plan: Plan, model: Original, video: Sequence[Tensor]) -> list[Tenso
     arguments, _ = plan.in_structure.filled(taken)
     if not isinstance(model, nn.Module):
         return _tensors(model.module()(*arguments))
-    with evaluating(model):
-        return _tensors(run_eagerly(model, Clip(tuple(arguments))))
+    return _tensors(run_eagerly(model, Clip(tuple(arguments))))
 
 
 def _tensors(result: object) -> list[Tensor]:
