@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import OrderedDict, namedtuple
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from functools import cache
 from typing import Any
 
-from torch import fx
+from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from co3d_compile.errors import CaptureError
@@ -40,11 +40,11 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Structure:
-    """A tree of containers, as data: it is rebuilt without the types' own source.
+    """A tree of containers, as data: it is rebuilt without the types' own source, a dataclass as a namedtuple.
 
     Attributes:
-        name: of a namedtuple's type.
-        keys: of a dict, or a namedtuple's fields.
+        name: of a namedtuple's type, or a dataclass.
+        keys: of a dict, or the fields of a namedtuple or dataclass.
         value: of a constant.
     """
 
@@ -99,19 +99,56 @@ def structure_of(spec: pytree.TreeSpec, leaves: Sequence[Any] | None = None) -> 
     return _structure(spec, iter([None] * spec.num_leaves if leaves is None else leaves), constants=leaves is not None)
 
 
+def require_known(result: object) -> None:
+    """Refuse a result that holds anything but tensors and plain values in containers that torch takes apart.
+
+    Raises:
+        CaptureError: it does.
+    """
+    for leaf in pytree.tree_leaves(result):
+        if not isinstance(leaf, Tensor):
+            _plain(leaf)
+
+
 def _structure(spec: pytree.TreeSpec, leaves: Iterator[Any], *, constants: bool) -> Structure:
     if spec.is_leaf():
         leaf = next(leaves)
         return Structure(Kind.CONSTANT, value=_plain(leaf)) if constants and not _is_node(leaf) else TENSOR
     kind = _KINDS.get(spec.type)
-    if kind is None:
+    if kind is None and not is_dataclass(spec.type):
         raise _strange(spec.type)
     parts = tuple(_structure(child, leaves, constants=constants) for child in spec.children())
+    if kind is None:
+        return _with_fields(spec, parts)
     context = spec.context
     if kind is Kind.NAMED:
         return Structure(kind, context.__name__, context._fields, parts)
     keys = tuple(_plain(key) for key in context) if kind in (Kind.DICT, Kind.ORDERED) else ()
     return Structure(kind, keys=keys, parts=parts)
+
+
+def _with_fields(spec: pytree.TreeSpec, parts: tuple[Structure, ...]) -> Structure:
+    """Of a dataclass that torch takes apart: its fields, each a part or a constant such as None."""
+    places = {_Place(): part for part in parts}
+    try:
+        made = pytree.SUPPORTED_NODES[spec.type].unflatten_fn(list(places), spec.context)
+    except Exception as failure:  # its own source may look at what it is made of
+        raise _strange(spec.type) from failure
+    found = {field.name: getattr(made, field.name) for field in fields(spec.type)}
+    if not places.keys() <= set(filter(_is_place, found.values())) or any(name.startswith("_") for name in found):
+        raise _strange(spec.type)
+    held = tuple(
+        places[one] if _is_place(one) else Structure(Kind.CONSTANT, value=_plain(one)) for one in found.values()
+    )
+    return Structure(Kind.NAMED, spec.type.__name__, tuple(found), held)
+
+
+class _Place:
+    """Stands for a part while a container is looked at."""
+
+
+def _is_place(one: object) -> bool:
+    return isinstance(one, _Place)
 
 
 def _is_node(leaf: Any) -> bool:
@@ -126,9 +163,10 @@ def _plain(value: Any) -> Plain:
 
 
 def _strange(kind: type) -> CaptureError:
+    known = f"torch.export.register_dataclass({kind.__name__}), or " if is_dataclass(kind) else ""
     return CaptureError(
         f"the model takes or returns a {kind.__module__}.{kind.__qualname__}, which only its own source can rebuild\n"
-        "  try: a wrapper around the model that returns tensors, tuples, lists or dicts"
+        f"  try: {known}a wrapper around the model that returns tensors, tuples, lists or dicts"
     )
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -306,6 +307,34 @@ def test_output_structure_survives_without_its_source(tmp_path: Path) -> None:
     assert made.more["scale"] == 2
     assert torch.equal(made.more["parts"][0], expected.more["parts"][0])
     assert [output.name for output in network.report.outputs] == [".trunk", ".more['parts'][0]"]
+
+
+@dataclass
+class Result:
+    map: Tensor
+    features: Tensor | None = None
+    more: object = None
+
+
+def test_a_dataclass_that_torch_takes_apart_comes_back_as_a_namedtuple(tmp_path: Path) -> None:
+    class Returning(nn.Module):
+        def forward(self, x: Tensor) -> dict:
+            return {"result": Result(x + 1, more=[Result(x * 2), 3])}
+
+    torch.export.register_dataclass(Result)
+    network = co3d_compile.compile(Returning(), CLIP)
+    network.save(tmp_path / "cont.pt")
+    video = torch.randn(1, 2, 9, 6, 6, generator=torch.Generator().manual_seed(3))
+
+    made = co3d_compile.load(tmp_path / "cont.pt")(video)["result"]
+
+    assert made._fields == ("map", "features", "more")
+    assert torch.equal(made.map, video + 1)
+    assert made.features is None
+    assert torch.equal(made.more[0].map, video * 2)
+    assert made.more[1] == 3
+    assert [output.name for output in network.report.outputs] == ["['result'].map", "['result'].more[0].map"]
+    assert network.verify(Returning()).passed
 
 
 def test_structure_of_no_known_kind(saved: Path) -> None:

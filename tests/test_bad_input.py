@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -197,6 +198,30 @@ def test_container_that_only_its_source_can_rebuild() -> None:
     assert text_of(CaptureError, lambda: co3d_compile.compile(Defaulting(), CLIP)) == (
         "the model takes or returns a collections.defaultdict, which only its own source can rebuild\n"
         "  try: a wrapper around the model that returns tensors, tuples, lists or dicts"
+    )
+
+
+@dataclass
+class Scores:
+    scores: Tensor
+
+
+class Slots:
+    def __init__(self, scores: Tensor) -> None:
+        self.scores = scores
+
+
+@pytest.mark.parametrize(
+    ("kind", "known"), [(Scores, "torch.export.register_dataclass(Scores), or "), (Slots, "")], ids=str
+)
+def test_result_that_torch_does_not_take_apart(kind: type, known: str) -> None:
+    class Returning(nn.Module):
+        def forward(self, x: Tensor) -> list:
+            return [kind(x + 1)]
+
+    assert text_of(CaptureError, lambda: co3d_compile.compile(Returning(), CLIP)) == (
+        f"the model takes or returns a tests.test_bad_input.{kind.__name__}, which only its own source can rebuild\n"
+        f"  try: {known}a wrapper around the model that returns tensors, tuples, lists or dicts"
     )
 
 

@@ -21,7 +21,7 @@ from co3d_compile.capture.vocabulary import is_known
 from co3d_compile.capture.writes import hidden_views, weights_behind_outputs, without_writes
 from co3d_compile.errors import CaptureError, first_line
 from co3d_compile.ops.table import OperationTable
-from co3d_compile.structure import Structure, structure_of
+from co3d_compile.structure import Structure, require_known, structure_of
 
 DATA_DEPENDENT = ("data-dependent", "DataDependent", "Could not guard", "Could not extract specialized", "local_scalar")
 
@@ -132,13 +132,14 @@ def run_eagerly(model: nn.Module, clip: Clip) -> Any:
 
 def _require_running(model: nn.Module, clip: Clip) -> None:
     try:
-        run_eagerly(model, clip)
+        result = run_eagerly(model, clip)
     except Exception as failure:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in clip.tensors)
         raise CaptureError(
             f"the model fails on a clip of shape {shapes}: {first_line(failure)}\n"
             "  try: give the clip as the model takes it (a list for a model that takes a list)"
         ) from failure
+    require_known(result)
 
 
 def _unknown(graph: fx.Graph, operations: OperationTable) -> set[str]:
