@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -164,14 +166,43 @@ def test_pathways_at_no_common_rate() -> None:
     )
 
 
-def test_data_dependent_control_flow() -> None:
-    text = text_of(CaptureError, lambda: co3d_compile.compile(Branching(), CLIP))
+def test_data_dependent_control_flow(capfd: pytest.CaptureFixture[str]) -> None:
+    text = text_of(CaptureError, lambda: co3d_compile.compile(nn.Sequential(nn.ReLU(), Branching()), CLIP))
 
-    assert text.startswith("the model's control flow depends on the values in the video: ")
-    assert text.endswith(
-        "\n  try: compute both branches and select with torch.where, or make the part that branches an operator of "
-        "your own (docs/policies.md, Whole windows)"
-    )
+    assert text.splitlines()[0] == "1: its control flow depends on the values in the video"
+    assert re.fullmatch(r"  .*small_models\.py:\d+: return x \+ 1 if x\.mean\(\) > 0 else x - 1", text.splitlines()[1])
+    assert text.splitlines()[2:] == [
+        "  try: compute both branches and select with torch.where, or make the part that branches an operator of your "
+        "own (docs/policies.md, Whole windows)"
+    ]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_assertion_about_the_values() -> None:
+    def checked(x: Tensor) -> Tensor:
+        assert not x.isnan().any()
+        return x
+
+    class Sure(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return checked(x) + 1
+
+    text = text_of(CaptureError, lambda: co3d_compile.compile(Sure(), CLIP))
+
+    assert text.startswith("(top level): its control flow depends on the values in the video\n")
+    assert ": assert not x.isnan().any()\n" in text
+    assert text.endswith("\n  try: leave the assertion out, or run python -O, which does")
+
+
+def test_what_a_model_prints_itself_is_not_swallowed(capfd: pytest.CaptureFixture[str]) -> None:
+    class Talking(Branching):
+        def forward(self, x: Tensor) -> Tensor:
+            print("so far so good", file=sys.stderr)
+            return super().forward(x)
+
+    text_of(CaptureError, lambda: co3d_compile.compile(Talking(), CLIP))
+
+    assert set(capfd.readouterr().err.splitlines()) == {"so far so good"}
 
 
 def test_model_that_changes_between_calls() -> None:

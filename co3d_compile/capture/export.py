@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 
 import torch
@@ -16,14 +19,13 @@ from torch.export.graph_signature import InputKind, OutputKind
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
+from co3d_compile.capture.branching import branching_error, is_branching
 from co3d_compile.capture.clip import Clip
 from co3d_compile.capture.vocabulary import is_known
 from co3d_compile.capture.writes import hidden_views, weights_behind_outputs, without_writes
 from co3d_compile.errors import CaptureError, first_line
 from co3d_compile.ops.table import OperationTable
 from co3d_compile.structure import Structure, require_known, structure_of
-
-DATA_DEPENDENT = ("data-dependent", "DataDependent", "Could not guard", "Could not extract specialized", "local_scalar")
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ def capture_graph(model: nn.Module, clip: Clip, operations: OperationTable) -> C
     with evaluating(model), quiet():
         _require_running(model, clip)
         try:
-            exported = torch.export.export(model, clip.with_tensors(clip.tensors).arguments, strict=False)
+            with _untold():
+                exported = torch.export.export(model, clip.with_tensors(clip.tensors).arguments, strict=False)
         except Exception as refusal:
             return _traced(model, clip, refusal)
         return from_exported(exported, operations)
@@ -114,6 +117,33 @@ def _put_back(buffers: Iterable[_Buffer]) -> None:
         if was.tensor._version != was.writes:
             with torch.no_grad():
                 was.tensor.copy_(was.values)
+
+
+@contextmanager
+def hushed(name: str, level: int = logging.ERROR) -> Iterator[None]:
+    """A logger of torch's says nothing below a level."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+@contextmanager
+def _untold() -> Iterator[None]:
+    """Where torch gives up it prints all that it has traced, and logs that it finds no place; our error says more."""
+    told, printed = StringIO(), ""
+    try:
+        with hushed("torch.fx.experimental.symbolic_shapes"), redirect_stderr(told):
+            yield
+    except Exception as refusal:
+        printed = f"{refusal.partial_fx_graph}\n" if hasattr(refusal, "partial_fx_graph") else ""
+        raise
+    finally:
+        text = told.getvalue()
+        sys.stderr.write(text.replace(printed, "") if printed else text)
 
 
 @contextmanager
@@ -221,12 +251,8 @@ def _set_paths(graph: fx.Graph) -> None:
 
 def _traced(model: nn.Module, clip: Clip, refusal: Exception) -> Captured:
     """``make_fx`` on real values, for models that ``torch.export`` refuses."""
-    if any(sign in f"{type(refusal).__name__} {refusal}" for sign in DATA_DEPENDENT):
-        raise CaptureError(
-            f"the model's control flow depends on the values in the video: {first_line(refusal)}\n"
-            "  try: compute both branches and select with torch.where, or make the part that branches an operator of "
-            "your own (docs/policies.md, Whole windows)"
-        ) from refusal
+    if is_branching(refusal):
+        raise branching_error(model, refusal) from refusal
     names = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     inputs, in_spec = pytree.tree_flatten((clip.with_tensors(clip.tensors).arguments, {}))
     out_spec: list[pytree.TreeSpec] = []

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, fx
 from torch._export.converter import TS2EPConverter
@@ -13,7 +9,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from co3d_compile.capture.clip import Clip
-from co3d_compile.capture.export import evaluating, quiet
+from co3d_compile.capture.export import evaluating, hushed, quiet
 from co3d_compile.errors import CaptureError
 
 ModelProgram = ExportedProgram | torch.jit.ScriptModule
@@ -41,7 +37,8 @@ def exported_for(model: ModelProgram, clip: Clip) -> ExportedProgram:
 
 
 def _converted(model: torch.jit.ScriptModule, clip: Clip) -> ExportedProgram:
-    with evaluating(model), quiet(), _quiet_converter():
+    # the converter asks for open sizes that it then closes, and logs each
+    with evaluating(model), quiet(), hushed("torch._export.non_strict_utils"):
         return TS2EPConverter(model, _arguments(clip), None).convert()
 
 
@@ -67,18 +64,6 @@ def _inputs(exported: ExportedProgram) -> list[fx.Node]:
     places = [node for node in exported.graph.nodes if node.op == "placeholder"]
     specs = exported.graph_signature.input_specs
     return [node for node, spec in zip(places, specs, strict=True) if spec.kind is InputKind.USER_INPUT]
-
-
-@contextmanager
-def _quiet_converter() -> Iterator[None]:
-    """The converter asks for open sizes that it then closes, and logs each."""
-    logger = logging.getLogger("torch._export.non_strict_utils")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _last_line(failure: Exception) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from co3d_compile.capture.clip import Clip
-from co3d_compile.capture.export import evaluating, quiet
+from co3d_compile.capture.export import evaluating, hushed, quiet
 from co3d_compile.errors import first_line
 from co3d_compile.plan.plan import FrameTrial
 
@@ -37,7 +36,12 @@ def _tried(model: nn.Module, clip: Clip, places: Sequence[tuple[int, int]], tall
     sizes = first[height] + taller, first[width] + wider
     counter = _Counter()
     try:
-        with _silent(), quiet(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        # what fails here is no one's error, and torch would log it
+        with (
+            hushed("torch._subclasses.fake_tensor", logging.CRITICAL),
+            quiet(),
+            FakeTensorMode(allow_non_fake_inputs=True) as mode,
+        ):
             tensors = [_resized(tensor, where, sizes) for tensor, where in zip(clip.tensors, places, strict=True)]
             tried = _without_values(model, mode)
             with evaluating(tried), counter:
@@ -51,18 +55,6 @@ def _without_values(model: nn.Module, mode: FakeTensorMode) -> nn.Module:
     """A copy, as a model may keep in an attribute what it computes; its weights are shapes alone."""
     weights = (*model.parameters(), *model.buffers())
     return copy.deepcopy(model, {id(weight): mode.from_tensor(weight) for weight in weights})
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """What fails here is no one's error, and torch would log it."""
-    logger = logging.getLogger("torch._subclasses.fake_tensor")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _resized(tensor: Tensor, places: tuple[int, int], sizes: tuple[int, int]) -> Tensor:
