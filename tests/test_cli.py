@@ -136,6 +136,10 @@ def test_no_place_to_write_is_found_before_the_work(weights: Path, capsys: pytes
         (["model.pt"], "the following arguments are required: --out"),
         (["m", "--out", "c", "--clip", "1x3xT"], "argument --clip: '1x3xT' is not a shape such as 1x3x16x224x224"),
         (["m", "--out", "c", "--clip", "1x0x3"], "argument --clip: '1x0x3' is not a shape such as 1x3x16x224x224"),
+        (
+            ["m", "--out", "c", "--clip", "1,3,8,6,6"],
+            "'1,3,8,6,6' is 5 shapes of one size each, not one such as 1x3x8x6x6",
+        ),
         (["m", "--out", "c", "--window", "0"], "argument --window: '0' is not a number from 1 up"),
         (["m", "--out", "c", "--start", "ones"], "argument --start: invalid choice: 'ones'"),
         (["m", "--out", "c", "--policy", "se=all"], "argument --policy: 'se=all' is not PATTERN=frame or"),

@@ -24,7 +24,11 @@ OPS = "a rule for an operator that is not built in; those of installed packages 
 
 def shapes(text: str) -> list[Shape]:
     """``1x3x16x224x224``, or several with commas between them."""
-    return [_shape(part) for part in text.split(",")]
+    found = [_shape(part) for part in text.split(",")]
+    if len(found) > 1 and all(len(shape) == 1 for shape in found):
+        sizes = "x".join(str(size) for (size,) in found)
+        raise argparse.ArgumentTypeError(f"{text!r} is {len(found)} shapes of one size each, not one such as {sizes}")
+    return found
 
 
 def clip_of(given: list[list[Shape]]) -> ClipArgument:
