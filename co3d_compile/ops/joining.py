@@ -24,6 +24,8 @@ class Cat(Operation):
     def flow(self, call: Call) -> Flow:
         operands: list[Facts] = list(call["tensors"])
         dim = canonical_dim(call["dim"], len(call.shapes[0]))
+        if len(operands) == 1:
+            return alone(operands[0].layout)
         marks = {factor for facts in operands for factor in facts.layout.dims[dim] if isinstance(factor, Mark)}
         if marks == {Mark.TIME}:
             return _over_time(call, operands, dim)
@@ -39,6 +41,8 @@ class Cat(Operation):
         dim = canonical_dim(arguments["dim"], block.layouts[0].rank)
         shape = block.layouts[0].running_shape(block.elements, block.batch)
         parts = arguments["tensors"]
+        if len(parts) == 1:
+            return parts[0]
         if block.layouts[0].dims[dim] == (Mark.TIME,):
             parts = [_stream_or_constant(parts, block.tensors, dim).expand(shape)]
         else:
@@ -49,6 +53,7 @@ class Cat(Operation):
         return (
             Sample("channels", lambda x: torch.cat([x, x.relu(), x * 2], 1)),
             Sample("at other depths", lambda x: torch.cat([F.avg_pool3d(x, (3, 1, 1), 1, (1, 0, 0)), x], 1)),
+            Sample("one tensor, along time", lambda x: torch.cat([x.relu()], 2)),
             Sample("with zeros", lambda x: torch.cat([x, torch.zeros_like(x[:, :1])], 1)),
             Sample(
                 "between constants",

@@ -78,7 +78,9 @@ class Call:
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """Elements along time and streams in the example clip, as the streaming operands have them."""
+        """Elements along time and streams in the example clip, as streaming operands have them; 1 where none is."""
+        if not self.streaming:
+            return 1, 1
         with_time = [facts.layout for facts in self.streaming if facts.has_time] or [f.layout for f in self.streaming]
         return with_time[0].time, with_time[0].batch
 

@@ -51,9 +51,10 @@ class Pointwise(Operation):
     """Found by torch's own ``pointwise`` tag."""
 
     broadcasts = True
+    spreads = True
 
     def flow(self, call: Call) -> Flow:
-        return alone(joined(call.operands, call.sizes))
+        return alone(*[joined(call.operands, call.sizes)] * len(call.shapes))
 
     def samples(self) -> tuple[Sample, ...]:
         return (
@@ -65,6 +66,7 @@ class Pointwise(Operation):
             Sample("chosen", lambda x: torch.where(x > 0, x, x.exp() - 1).clamp(-0.5, 2)),
             Sample("masked", lambda x: x.masked_fill(x < 0, 0.25)),
             Sample("cast", lambda x: x.double() * 2),
+            Sample("arithmetic on what is expanded", lambda x: x + torch.arange(5.0).expand(x.shape) / 4),
             Sample(
                 "a frame for each", lambda x: x * torch.ones(8, 1, 1).cumsum(0), refusal="an operand of 8 fixed values"
             ),
