@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict, namedtuple
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import Enum
 from functools import cache
 from typing import Any
@@ -21,6 +21,7 @@ class Kind(Enum):
     """What stands at one place of a structure."""
 
     TENSOR = "tensor"
+    FIXED = "fixed"
     CONSTANT = "constant"
     TUPLE = "tuple"
     LIST = "list"
@@ -43,7 +44,7 @@ class Structure:
     """A tree of containers, as data: it is rebuilt without the types' own source, a dataclass as a namedtuple.
 
     Attributes:
-        name: of a namedtuple's type, or a dataclass.
+        name: of a namedtuple's type, a dataclass, or of the constant that a fixed tensor is.
         keys: of a dict, or the fields of a namedtuple or dataclass.
         value: of a constant.
     """
@@ -54,9 +55,35 @@ class Structure:
     parts: tuple[Structure, ...] = ()
     value: Plain = None
 
-    def filled(self, tensors: Iterable[Any]) -> Any:
-        """The containers with these in the places of the tensors, in order."""
-        return self._filled(iter(tensors))
+    def filled(self, tensors: Iterable[Any], fixed: Callable[[str], Any] | None = None) -> Any:
+        """The containers with these in the places of the tensors, in order.
+
+        Args:
+            fixed: finds a fixed tensor by its name.
+        """
+        return self._filled(iter(tensors), fixed)
+
+    def with_fixed(self, names: Iterable[str | None]) -> Structure:
+        """The same with names for the tensors that are fixed, out of all its tensors in order; None for the others."""
+        left = iter(names)
+
+        def named(one: Structure) -> Structure:
+            if one.kind is Kind.TENSOR:
+                name = next(left)
+                return one if name is None else Structure(Kind.FIXED, name)
+            return replace(one, parts=tuple(named(part) for part in one.parts))
+
+        return named(self)
+
+    def moving(self, tensors: Sequence[Any]) -> list[Any]:
+        """Of one thing for each tensor, fixed or not, in order, those for the tensors that are not."""
+        kinds = [kind for kind in self._kinds() if kind in (Kind.TENSOR, Kind.FIXED)]
+        return [one for one, kind in zip(tensors, kinds, strict=True) if kind is Kind.TENSOR]
+
+    def _kinds(self) -> Iterator[Kind]:
+        yield self.kind
+        for part in self.parts:
+            yield from part._kinds()
 
     def places(self, path: str = "") -> list[str]:
         """Where each tensor stands, for instance ``[0]['logits']``; the empty text for a lone tensor."""
@@ -68,11 +95,14 @@ class Structure:
             steps = [f"[{key!r}]" for key in self.keys or range(len(self.parts))]
         return [place for step, part in zip(steps, self.parts, strict=True) for place in part.places(path + step)]
 
-    def _filled(self, tensors: Iterator[Any]) -> Any:
-        parts = [part._filled(tensors) for part in self.parts]
+    def _filled(self, tensors: Iterator[Any], fixed: Callable[[str], Any] | None) -> Any:
+        parts = [part._filled(tensors, fixed) for part in self.parts]
         match self.kind:
             case Kind.TENSOR:
                 return next(tensors)
+            case Kind.FIXED:
+                assert fixed is not None
+                return fixed(self.name)
             case Kind.CONSTANT:
                 return self.value
             case Kind.TUPLE:

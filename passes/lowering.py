@@ -74,7 +74,7 @@ def lower(program: Program, *, start: str, dense: bool, aims: Aims) -> Plan:
         schedule=schedule_firings(values, nodes, period),
         outputs=outputs,
         in_structure=structure_of(program.in_spec),
-        structure=program.structure,
+        structure=program.structure.with_fixed(_fixed_names(program)),
         weights=tuple(node.target for node in program.graph.nodes if node.op == "get_attr"),
         state=choice,
         start=start,
@@ -189,6 +189,16 @@ def _outputs(program: Program) -> tuple[PlanOutput, ...]:
         PlanOutput(str(place), value_name(node), _approximations(node), _carried(node))
         for place, node in enumerate(program.output_nodes)
     )
+
+
+def _fixed_names(program: Program) -> list[str | None]:
+    """Of all that the model returns, the weights and what follows from them alone."""
+    moving = set(program.output_nodes)
+    return [None if node in moving else _constant_name(node) for node in program.returned]
+
+
+def _constant_name(node: fx.Node) -> str:
+    return str(node.target) if node.op == "get_attr" else value_name(node)
 
 
 def _approximations(output: fx.Node) -> tuple[Approximation, ...]:

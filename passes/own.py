@@ -85,8 +85,8 @@ def _require_form(own: ProgramPass, before: Program, made: Program, outputs: int
     places = [node.name for node in made.graph.nodes if node.op == "placeholder"]
     if places != [given.name for given in before.inputs] or made.inputs != before.inputs:
         raise _misfit(own, "changes the inputs", "leave the placeholders as they are")
-    if made.structure != before.structure or len(made.output_nodes) != outputs:
-        raise _misfit(own, f"returns {len(made.output_nodes)} output(s) of {outputs}", "leave the output node in place")
+    if made.structure != before.structure or len(made.returned) != outputs:
+        raise _misfit(own, f"returns {len(made.returned)} output(s) of {outputs}", "leave the output node in place")
     for node in made.graph.nodes:
         _require_pure(own, node, made)
 
@@ -142,7 +142,7 @@ def _describe(program: Program, values: Mapping[fx.Node, Any]) -> None:
     for node in program.graph.nodes:
         if node.op == "output":
             continue
-        value = program.tensors[str(node.target)] if node.op == "get_attr" else values[node]
+        value = values[node]
         if _form(node.meta.get("val")) != _form(value):
             node.meta["val"] = pytree.tree_map(lambda tensor: torch.empty_like(tensor, device="meta"), value)
         if "path" not in node.meta:
@@ -169,7 +169,7 @@ def _random_input(given: ClipInput, generator: torch.Generator, seed: int) -> Te
 
 
 def _outputs(program: Program, values: Mapping[fx.Node, Any]) -> list[Tensor]:
-    return [values[node] for node in program.output_nodes]
+    return [values[node] for node in program.returned]
 
 
 def _misfit(own: object, reason: str, hint: str) -> ExtensionError:

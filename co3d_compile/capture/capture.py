@@ -68,7 +68,7 @@ def _program(captured: Captured, model: nn.Module | ExportedProgram, clip: Clip)
         raise CaptureError(
             f"the model takes {len(places)} tensors, the clip has {len(tensors)}\n  try: a clip with one for each"
         )
-    return Program(
+    program = Program(
         graph=captured.graph,
         tensors=captured.tensors,
         state=model.state_dict() if isinstance(model, nn.Module) else model.state_dict,
@@ -80,6 +80,12 @@ def _program(captured: Captured, model: nn.Module | ExportedProgram, clip: Clip)
         in_spec=captured.in_spec,
         structure=captured.structure,
     )
+    if not program.output_nodes:
+        raise CaptureError(
+            "nothing that the model returns follows from the video\n"
+            "  try: a model that returns what it makes of its clip"
+        )
+    return program
 
 
 def _compare(program: Program, model: nn.Module, clip: Clip, step_rules: StepRules) -> None:

@@ -13,7 +13,7 @@ from co3d_compile.program.program import Program, is_getitem, with_nodes_replace
 def run_graph(program: Program, inputs: Sequence[Tensor]) -> list[Tensor]:
     """The flat outputs for a clip of the shape that was captured."""
     values = node_values(program, inputs)
-    return [values[node] for node in program.output_nodes]
+    return [values[node] for node in program.returned]
 
 
 def graph_values(program: Program, inputs: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]]:
@@ -40,12 +40,14 @@ def call_node(program: Program, node: fx.Node, values: dict[fx.Node, Any]) -> An
 
 
 def node_values(program: Program, inputs: Sequence[Tensor]) -> dict[fx.Node, Any]:
-    """What every input and call of the graph gives, in order."""
+    """What every input, weight and call of the graph gives, in order."""
     values: dict[fx.Node, Any] = {}
     left = iter(inputs)
     for node in program.graph.nodes:
         if node.op == "placeholder":
             values[node] = next(left)
+        elif node.op == "get_attr":
+            values[node] = program.tensors[str(node.target)]
         elif node.op == "call_function":
             values[node] = call_node(program, node, values)
     return values

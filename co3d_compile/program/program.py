@@ -72,12 +72,29 @@ class Program:
 
     @property
     def output_nodes(self) -> list[fx.Node]:
+        """What the model returns, but for what does not follow from the video."""
+        return [node for node in self.returned if _follows_from_an_input(node)]
+
+    @property
+    def returned(self) -> list[fx.Node]:
+        """All that the model returns."""
         return list(output_node(self.graph).args[0])  # type: ignore[arg-type]
 
 
 def output_node(graph: fx.Graph) -> fx.Node:
     last: fx.Node = next(iter(reversed(graph.nodes)))
     return last
+
+
+def _follows_from_an_input(node: fx.Node) -> bool:
+    seen, pending = {node}, [node]
+    while pending:
+        one = pending.pop()
+        if one.op == "placeholder":
+            return True
+        pending += [read for read in one.all_input_nodes if read not in seen]
+        seen.update(pending)
+    return False
 
 
 def is_getitem(node: fx.Node) -> bool:

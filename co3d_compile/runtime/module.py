@@ -17,6 +17,7 @@ from co3d_compile.plan.plan import Plan
 from co3d_compile.plan.recasting import recast
 from co3d_compile.runtime.eager.blocks import BlockEngine
 from co3d_compile.runtime.eager.engine import EagerEngine
+from co3d_compile.runtime.eager.statics import static_results
 from co3d_compile.runtime.emissions import Emission, emissions
 from co3d_compile.runtime.frames import read_frames
 from co3d_compile.runtime.outputs import OutputStructure
@@ -89,7 +90,7 @@ class StreamingModule(nn.Module):
             before, state = self._before_first(elements, state)
         emitted, state = self.engine.step(elements, state)
         seen = visible(self.plan, [old + new for old, new in zip(before, emitted, strict=True)], state)
-        return self._outputs.of_tick(seen, state.batch), state
+        return self._outputs.of_tick(seen, state.batch, self.engine.constants), state
 
     def end(self, state: State) -> State:
         """The state after the last frame: further steps, with None for a frame, bring out what is still due."""
@@ -132,7 +133,8 @@ class StreamingModule(nn.Module):
         require_count("chunk", chunk, "frames")
         tensors, batch = read_video(self.plan, video, self.weights.devices)
         engine = BlockEngine(self.plan, self.weights.find, self.operations)
-        return self._outputs.of_video(play_video(engine, tensors, self.initial_state(batch), chunk), batch)
+        emitted = play_video(engine, tensors, self.initial_state(batch), chunk)
+        return self._outputs.of_video(emitted, batch, self._constant)
 
     def advance(self, video: Any, state: State, *, chunk: int = 16) -> tuple[Any, State]:
         """Take the next frames of a video at once: what their steps would bring out, and the state after them.
@@ -158,7 +160,7 @@ class StreamingModule(nn.Module):
                 f"the video holds {batch} stream(s), the state {state.batch}\n  try: initial_state({batch})"
             )
         emitted, state = play_frames(BlockEngine(self.plan, self.weights.find, self.operations), tensors, state, chunk)
-        return self._outputs.of_video(emitted, batch), state
+        return self._outputs.of_video(emitted, batch, self._constant), state
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """The weights under the original's keys."""
@@ -187,6 +189,10 @@ class StreamingModule(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         # the engine is built again where it is needed, and its kernels are closures, which cannot be pickled
         return {**self.__dict__, "_engine": None}
+
+    def _constant(self, name: str) -> Tensor:
+        """A weight, or what follows from weights alone, with its gradient."""
+        return static_results(self.plan, self.weights.find, self.operations)(name)
 
     def _take_plan(self, plan: Plan) -> None:
         self.plan = plan

@@ -10,6 +10,7 @@ from torch import Tensor
 from co3d_compile.layout import Layout
 from co3d_compile.plan.plan import Plan, Value
 from co3d_compile.runtime.elements import at_full_size, joined_elements
+from co3d_compile.runtime.runner import Lookup
 from co3d_compile.runtime.state import Emitted
 
 
@@ -18,19 +19,29 @@ class OutputStructure:
 
     def __init__(self, plan: Plan) -> None:
         self._structure = plan.structure
+        self._layouts = {name: plan.values[name].layout for node in plan.statics for name in node.outputs}
         self._values = [plan.values[output.value] for output in plan.outputs]
 
-    def of_tick(self, emitted: list[Emitted], batch: int) -> Any:
-        """One tick's outputs; None where nothing is due."""
+    def of_tick(self, emitted: list[Emitted], batch: int, constants: Lookup) -> Any:
+        """One tick's outputs, with those that are fixed; None where nothing is due."""
         leaves = [self._due(value, came, batch) for value, came in zip(self._values, emitted, strict=True)]
         if all(leaf is None for leaf in leaves):
             return None
-        return self._structure.filled(leaves)
+        return self._structure.filled(leaves, self._fixed(constants))
 
-    def of_video(self, emitted: list[Emitted], batch: int) -> Any:
+    def of_video(self, emitted: list[Emitted], batch: int, constants: Lookup) -> Any:
         """All outputs of a video: along time, collapsed ones stacked on a new axis 1."""
         leaves = [self._all(value, came, batch) for value, came in zip(self._values, emitted, strict=True)]
-        return self._structure.filled(leaves)
+        return self._structure.filled(leaves, self._fixed(constants))
+
+    def _fixed(self, constants: Lookup) -> Lookup:
+        """Finds a fixed output, as the original has it."""
+
+        def find(name: str) -> Tensor:
+            layout = self._layouts.get(name)
+            return constants(name) if layout is None else constants(name).expand(layout.shape)
+
+        return find
 
     def _due(self, value: Value, came: Emitted, batch: int) -> Tensor | None:
         if not came:

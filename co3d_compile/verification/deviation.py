@@ -56,8 +56,8 @@ def _answers(plan: Plan, model: Original, video: Sequence[Tensor]) -> list[Tenso
     ]
     arguments, _ = plan.in_structure.filled(taken)
     if not isinstance(model, nn.Module):
-        return _tensors(model.module()(*arguments))
-    return _tensors(run_eagerly(model, Clip(tuple(arguments))))
+        return plan.structure.moving(_tensors(model.module()(*arguments)))
+    return plan.structure.moving(_tensors(run_eagerly(model, Clip(tuple(arguments)))))
 
 
 def _tensors(result: object) -> list[Tensor]:

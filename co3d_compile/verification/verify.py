@@ -141,7 +141,8 @@ def _verified(network: StreamingModule, model: Original, own: Own, frames: int, 
     sample = wandering_video(plan, clip_ticks, seed + 1, device)
     sample = strided(plan, sample, 0)
     program = _compared(network, model, own, sample)
-    run = _running(model, _traced(network, model, sample, {}) if isinstance(model, ExportedProgram) else program)
+    traced = _traced(network, model, sample, {}) if isinstance(model, ExportedProgram) else program
+    run = _running(plan, model, traced)
     oracle = Oracle(plan, program, match_calls(program, run, sample), run)
     video = wandering_video(plan, frames, seed, device)
     streamed = stream_elements(network, video, frames)
@@ -207,15 +208,16 @@ def _has_weights(wanted: Collection[str], there: Collection[str]) -> bool:
     )
 
 
-def _running(model: Original, program: Program) -> Callable[[Sequence[Tensor]], list[Tensor]]:
-    """The original on flat tensors; every list is a fresh one, as models may edit theirs."""
+def _running(plan: Plan, model: Original, program: Program) -> Callable[[Sequence[Tensor]], list[Tensor]]:
+    """The original's outputs that follow from the video; every list is a fresh one, as models may edit theirs."""
     if isinstance(model, ExportedProgram):
-        return lambda tensors: run_graph(program, tensors)
+        return lambda tensors: plan.structure.moving(run_graph(program, tensors))
     original = model
 
     def run(tensors: Sequence[Tensor]) -> list[Tensor]:
         arguments, _ = pytree.tree_unflatten([tensor.clone() for tensor in tensors], program.in_spec)
-        return [leaf for leaf in pytree.tree_leaves(original(*arguments)) if isinstance(leaf, Tensor)]
+        leaves = [leaf for leaf in pytree.tree_leaves(original(*arguments)) if isinstance(leaf, Tensor)]
+        return plan.structure.moving(leaves)
 
     return run
 
