@@ -399,3 +399,15 @@ class Diamonds(nn.Module):
 def test_ways_that_part_and_meet_again_are_gone_once() -> None:
     """As many ways as 2 ** 40 lead through the gates."""
     assert co3d_compile.compile(Diamonds().eval(), (1, 3, 8, 6, 6)).report.last_resorts
+
+
+def test_a_call_with_an_effect_on_order_stays_whole() -> None:
+    """``tensorinv`` breaks down into an inverse and a check of it, which the graph would carry as a tensor."""
+
+    def tail(y: Tensor) -> Tensor:
+        rows = y.mean((0, 2, 4))
+        return torch.linalg.tensorinv(rows @ rows.mT + torch.eye(4), 1) + y.mean((2, 3, 4))
+
+    model = Front(tail).eval()
+
+    assert co3d_compile.compile(model, CLIP).verify(model).passed

@@ -67,7 +67,7 @@ def from_exported(exported: ExportedProgram, operations: OperationTable) -> Capt
         unknown = _unknown(exported.graph, operations)
         while unknown:
             table = _decompositions(unknown)
-            exported = exported.run_decompositions(table) if table else exported
+            exported = _broken_down(exported, table) if table else exported
             left = _unknown(exported.graph, operations)
             unknown = left - unknown if table else set()
     return _with_named_weights(exported, _free_copy(exported.graph))
@@ -181,6 +181,21 @@ def _decompositions(wanted: Collection[str]) -> dict[Any, Callable[..., Any]]:
     """Of these operators, as far as torch has any."""
     known = {**core_aten_decompositions(), **torch.export.default_decompositions()} if wanted else {}
     return {operator: rule for operator, rule in known.items() if str(operator) in wanted}
+
+
+def _broken_down(exported: ExportedProgram, table: dict[Any, Callable[..., Any]]) -> ExportedProgram:
+    """With these operators in parts, but for those that have a part which only checks values."""
+    made: ExportedProgram = exported.run_decompositions(table)
+    if not _checks_values(made):
+        return made
+    pure = {one: rule for one, rule in table.items() if not _checks_values(exported.run_decompositions({one: rule}))}
+    made = exported.run_decompositions(pure)
+    return made
+
+
+def _checks_values(exported: ExportedProgram) -> bool:
+    """A tensor that the model does not have goes through it, for the order of what has effects."""
+    return any(spec.kind is InputKind.TOKEN for spec in exported.graph_signature.input_specs)
 
 
 def _with_named_weights(exported: ExportedProgram, graph: fx.Graph) -> Captured:

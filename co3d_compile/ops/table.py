@@ -15,6 +15,7 @@ from co3d_compile.ops.einsum import Einsum
 from co3d_compile.ops.factories import Filled
 from co3d_compile.ops.installed import installed_points, installed_rule, package_of
 from co3d_compile.ops.joining import Cat, Stack
+from co3d_compile.ops.matrices import Matrices
 from co3d_compile.ops.mixing import Mixing
 from co3d_compile.ops.normalization import BatchNorm, GroupNorm, LayerNorm
 from co3d_compile.ops.operation import Operation
@@ -52,6 +53,7 @@ RULES: tuple[Operation, ...] = (
     Linear(),
     MatrixProduct(),
     Einsum(),
+    Matrices(),
     View(),
     BurstView(),
     Permute(),
