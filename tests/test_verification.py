@@ -482,3 +482,19 @@ def test_a_default_device_of_the_users_changes_nothing() -> None:
         net.deviation(model)
 
     assert result.passed, str(result)
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        lambda frames: F.one_hot(frames.argmax(1), 4).float(),
+        lambda frames: frames[:, :, :, None].expand(-1, -1, -1, 2, -1).reshape(len(frames), 4, 12, 6),
+    ],
+    ids=["with a check of values", "expanded with time in the batch"],
+)
+def test_frames_in_the_batch_are_compared(tail: Callable[[Tensor], Tensor]) -> None:
+    model = Function(lambda x, conv: tail(conv(x).transpose(1, 2).flatten(0, 1)), conv=nn.Conv3d(3, 4, 3)).eval()
+
+    result = co3d_compile.compile(model, CLIP).verify(model)
+
+    assert result.passed, str(result)

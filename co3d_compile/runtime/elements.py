@@ -37,8 +37,7 @@ def part_of_block(block: Tensor, layout: Layout, batch: int, start: int, count: 
     assert dim is not None
     if layout.time_is_plain:
         return block.narrow(dim, start, count)
-    part = _apart(block, layout, batch).narrow(dim + 1, start, count)
-    return part.reshape(layout.running_shape(count, batch))
+    return _apart(block, layout, batch).narrow(dim + 1, start, count).flatten(dim, dim + 2)
 
 
 def filled_element(layout: Layout, batch: int, fill: float, like: Tensor) -> Tensor:
