@@ -25,6 +25,7 @@ class AlongAxis(Operation):
         "aten.flip.default",
         "aten.roll.default",
         "aten.sort.default",
+        "aten.argsort.default",
         "aten.topk.default",
         "aten.glu.default",
     )
@@ -45,6 +46,7 @@ class AlongAxis(Operation):
             Sample("flip of space", lambda x: x.flip((3, 4))),
             Sample("roll of channels", lambda x: x.roll(1, 1)),
             Sample("sort of channels", lambda x: x.sort(1).values),
+            Sample("order of channels", lambda x: x.argsort(1) * x),
             Sample("the best two", lambda x: x.topk(2, dim=4).values),
             Sample("gated half", lambda x: torch.nn.functional.glu(x, 1)),
             Sample("softmax over time", lambda x: x.softmax(2), refusal="it runs along time"),

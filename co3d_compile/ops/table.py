@@ -10,6 +10,7 @@ from co3d_compile.errors import ExtensionError
 from co3d_compile.ops.adaptive import AdaptivePool
 from co3d_compile.ops.along_axis import AlongAxis
 from co3d_compile.ops.cells import Cell, RecurrentLayer
+from co3d_compile.ops.columns import Columns
 from co3d_compile.ops.convolution import Convolution
 from co3d_compile.ops.einsum import Einsum
 from co3d_compile.ops.factories import Filled
@@ -21,6 +22,7 @@ from co3d_compile.ops.normalization import BatchNorm, GroupNorm, LayerNorm
 from co3d_compile.ops.operation import Operation
 from co3d_compile.ops.own import require_rule, rule_name
 from co3d_compile.ops.padding import Pad, PadByContent
+from co3d_compile.ops.picking import Picking
 from co3d_compile.ops.pointwise import LearnedSlope, Pointwise, is_pointwise
 from co3d_compile.ops.pooling import AveragePool, MaxPool
 from co3d_compile.ops.products import Linear, MatrixProduct
@@ -35,6 +37,7 @@ from co3d_compile.ops.slicing import IndexSelect, Select, Slice, Split
 from co3d_compile.ops.transposed_convolution import TransposedConvolution
 from co3d_compile.ops.unfolding import Unfold
 from co3d_compile.ops.unpooling import MaxPoolWithPlaces, MaxUnpool
+from co3d_compile.ops.warping import GridSample
 from co3d_compile.ops.windows import Window
 from co3d_compile.options import require_list
 
@@ -69,6 +72,7 @@ RULES: tuple[Operation, ...] = (
     Split(),
     IndexSelect(),
     Scatter(),
+    Picking(),
     Pad(),
     PadByContent(),
     Filled(),
@@ -78,6 +82,8 @@ RULES: tuple[Operation, ...] = (
     MaxPoolWithPlaces(),
     MaxUnpool(),
     Unfold(),
+    Columns(),
+    GridSample(),
     Window(),
     Cell(),
     RecurrentLayer(),
