@@ -10,7 +10,7 @@ import torch
 from torch import fx
 
 from co3d_compile.ops.table import OperationTable
-from co3d_compile.program.program import bound_arguments, is_getitem, target_name
+from co3d_compile.program.program import bound_arguments, is_getitem, item_of, target_name
 
 aten = torch.ops.aten
 
@@ -69,6 +69,8 @@ REWRITTEN = {
     "aten.mul.Tensor",
     "aten._unsafe_view.default",
     "aten._assert_tensor_metadata.default",
+    "aten.view_as_complex.default",
+    *(f"aten.{name}_mean.{variant}" for name in ("var", "std") for variant in ("default", "dim", "correction")),
 }
 
 
@@ -251,6 +253,30 @@ def _to_its_sizes(operator: Any, graph: fx.Graph, node: fx.Node) -> None:
         _replace(graph, node, _insert(graph, node, operator, (node.args[0], sizes)))
 
 
+def _apart(graph: fx.Graph, node: fx.Node) -> None:
+    """``var_mean`` as the two that it is."""
+    given = bound_arguments(node)
+    spread = getattr(aten, target_name(node).split(".")[1].removesuffix("_mean")).correction
+    dim, keep = given.get("dim"), given.get("keepdim", False)
+    correction = given["correction"] if "correction" in given else int(given["unbiased"])
+    values = node.meta["val"]
+    made = (
+        _insert(graph, node, spread, (given["self"], dim), values[0]),
+        _insert(graph, node, aten.mean.dim, (given["self"], dim, keep), values[1]),
+    )
+    made[0].kwargs = {"correction": correction, "keepdim": keep}
+    for item in list(node.users):
+        _replace(graph, item, made[item_of(item)[1]])
+    graph.erase_node(node)
+
+
+def _of_parts(graph: fx.Graph, node: fx.Node) -> None:
+    """Not a view: the copy that laid its pairs side by side in memory is gone."""
+    pairs = bound_arguments(node)["self"]
+    parts = [_insert(graph, node, aten.select.int, (pairs, -1, n), pairs.meta["val"].select(-1, n)) for n in (0, 1)]
+    _replace(graph, node, _insert(graph, node, aten.complex.default, tuple(parts)))
+
+
 def _narrowed(graph: fx.Graph, node: fx.Node) -> None:
     given = bound_arguments(node)
     start, length = given["start"], given["length"]
@@ -283,4 +309,7 @@ _SPELLINGS: dict[str, Callable[[fx.Graph, fx.Node], None]] = {
     "sub": _taken_from_itself,
     "mul": _multiplied,
     "_unsafe_view": _reshaped,
+    "view_as_complex": _of_parts,
+    "var_mean": _apart,
+    "std_mean": _apart,
 }

@@ -31,7 +31,7 @@ class Columns(Operation):
         return (
             Sample("patches", lambda x: F.unfold(_frames(x), 3, padding=1)),
             Sample("patches apart", lambda x: F.unfold(_frames(x), (2, 3), dilation=(2, 1), stride=2)),
-            Sample("of channels that hold time", lambda x: F.unfold(x.flatten(1, 2), 2).unflatten(1, (2, -1, 4))),
+            Sample("of channels that hold time", lambda x: F.unfold(x.flatten(1, 2), 2).reshape(len(x), 2, -1, 4, 12)),
             Sample("summed up again", lambda x: F.fold(F.unfold(_frames(x), 2), (4, 5), 2)),
             Sample("of time and space", lambda x: F.unfold(x.flatten(3), 2), refusal="time or the batch lies"),
             Sample(

@@ -39,6 +39,8 @@ UNTAGGED = frozenset(
         "aten.rrelu.default",
         "aten.dropout.default",
         "aten.contiguous.default",
+        "aten.complex.default",
+        "aten.polar.default",
     }
 )
 

@@ -38,6 +38,10 @@ class Reduction(Operation):
         "aten.any.dim",
         "aten.all.dim",
         "aten.median.dim",
+        "aten.nanmedian.dim",
+        "aten.mode.default",
+        "aten.kthvalue.default",
+        "aten.quantile.scalar",
     )
 
     def flow(self, call: Call) -> Flow:
@@ -51,7 +55,8 @@ class Reduction(Operation):
         if Mark.TIME not in reduced:
             return alone(*layouts)
         still = call.target.split(".")[1] in STILL
-        return collapsed(*layouts, width=facts.layout.time, still=still, resizable=True)
+        resizable = call.target != "aten.kthvalue.default"
+        return collapsed(*layouts, width=facts.layout.time, still=still, resizable=resizable)
 
     def samples(self) -> tuple[Sample, ...]:
         return (
@@ -67,6 +72,13 @@ class Reduction(Operation):
             Sample("norm over time", lambda x: torch.linalg.vector_norm(x, dim=2), collapses=True),
             Sample("product over time", lambda x: x.prod(2), collapses=True),
             Sample("median over time", lambda x: x.median(2).values, collapses=True),
+            Sample("second smallest over time", lambda x: x.kthvalue(2, 2).values, collapses=True),
+            Sample("quantile over time", lambda x: x.quantile(0.3, 2), collapses=True),
+            Sample("quantile over channels, kept", lambda x: x.quantile(0.3, 1, keepdim=True)),
+            Sample("most frequent of a row", lambda x: (x * 2).round().mode(4).values),
+            Sample("median of what is there", lambda x: x.nanmedian(1).values),
+            Sample("variance and mean", lambda x: torch.cat(torch.var_mean(x, (1, 3), keepdim=True), 1)),
+            Sample("deviation and mean", lambda x: torch.cat(torch.std_mean(x, 1, correction=0, keepdim=True), 1)),
             Sample("mean over space", lambda x: x.mean((3, 4))),
             Sample("mean over channels, kept", lambda x: x.mean(1, keepdim=True)),
             Sample("largest over space", lambda x: x.amax((3, 4), keepdim=True)),

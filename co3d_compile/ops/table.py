@@ -11,11 +11,15 @@ from co3d_compile.ops.adaptive import AdaptivePool
 from co3d_compile.ops.along_axis import AlongAxis
 from co3d_compile.ops.cells import Cell, RecurrentLayer
 from co3d_compile.ops.columns import Columns
+from co3d_compile.ops.complex_numbers import Pairs
 from co3d_compile.ops.convolution import Convolution
+from co3d_compile.ops.distances import Distances
 from co3d_compile.ops.einsum import Einsum
 from co3d_compile.ops.factories import Filled
+from co3d_compile.ops.fourier import Fourier
 from co3d_compile.ops.installed import installed_points, installed_rule, package_of
 from co3d_compile.ops.joining import Cat, Stack
+from co3d_compile.ops.lookup import Lookup
 from co3d_compile.ops.matrices import Matrices
 from co3d_compile.ops.mixing import Mixing
 from co3d_compile.ops.normalization import BatchNorm, GroupNorm, LayerNorm
@@ -57,6 +61,10 @@ RULES: tuple[Operation, ...] = (
     MatrixProduct(),
     Einsum(),
     Matrices(),
+    Distances(),
+    Fourier(),
+    Pairs(),
+    Lookup(),
     View(),
     BurstView(),
     Permute(),
