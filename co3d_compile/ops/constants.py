@@ -15,13 +15,14 @@ def single_value(facts: Facts) -> float | None:
 
 
 def only_value(values: Tensor) -> float | None:
-    """The one number that a tensor holds everywhere; None for several, and for a tensor without values."""
+    """The one real number that a tensor holds everywhere; None for several, and for a tensor without values."""
     if values.is_meta:
         return None
     distinct = _distinct(values)
     if distinct.numel() == 0 or not torch.equal(distinct, distinct.flatten()[0].expand_as(distinct)):
         return None
-    return float(distinct.flatten()[0].item())
+    value = complex(distinct.flatten()[0].item())
+    return None if value.imag else value.real
 
 
 def is_even(facts: Facts, dim: int) -> bool:

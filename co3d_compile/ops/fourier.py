@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from co3d_compile.layout import Layout, Mark
 from co3d_compile.ops.flow import Flow, alone
@@ -41,6 +42,7 @@ class Fourier(Operation):
             Sample("amplitudes", lambda x: torch.fft.fftn(x, dim=(1, 4)).abs()),
             Sample("last axes", lambda x: torch.fft.irfftn(torch.fft.rfftn(x, dim=(3, 4)), s=(4, 4))),
             Sample("inverse of all", lambda x: torch.fft.ifftn(x, dim=(1, 3)).real),
+            Sample("a frame late", lambda x: _late(torch.fft.rfft2(x)).abs()),
             Sample("over time", lambda x: torch.fft.rfft(x, dim=2).abs(), refusal="it runs along time"),
         )
 
@@ -51,3 +53,7 @@ def _transformed(call: Call, rank: int) -> Sequence[int]:
     if dims is None and sizes is not None:
         return range(rank - len(sizes), rank)
     return canonical_dims(dims, rank)
+
+
+def _late(x: Tensor) -> Tensor:
+    return torch.cat([torch.zeros_like(x[:, :, :1]), x[:, :, :-1]], 2)
