@@ -498,3 +498,46 @@ def test_frames_in_the_batch_are_compared(tail: Callable[[Tensor], Tensor]) -> N
     result = co3d_compile.compile(model, CLIP).verify(model)
 
     assert result.passed, str(result)
+
+
+class LastStates(nn.Module):
+    """Recurrent layers, each behind a convolution that pads, and the states with which they end."""
+
+    def __init__(
+        self, layer: type[nn.RNNBase], head: Callable[[Tensor, Tensor], Tensor | tuple[Tensor, Tensor]]
+    ) -> None:
+        super().__init__()
+        self.conv, self.other = nn.Conv3d(3, 4, 3, padding=1), nn.Conv3d(3, 4, 3, padding=1)
+        self.memory, self.other_memory = layer(4, 5, 2, batch_first=True), layer(4, 5, batch_first=True)
+        self.head = head
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        states, last = self.memory(self.conv(x).mean((3, 4)).transpose(1, 2))
+        others, _ = self.other_memory(self.other(x).mean((3, 4)).transpose(1, 2))
+        return self.head(states + others, last[0] if isinstance(last, tuple) else last)
+
+
+HEADS = {
+    "last state": lambda states, last: last[-1] * 2,
+    "of all layers": lambda states, last: last.transpose(0, 1).flatten(1),
+    "all states": lambda states, last: states,
+    "both": lambda states, last: (states, last[-1]),
+    "last of both layers": lambda states, last: states[:, -1],
+    "mean of a window": lambda states, last: states.mean(1),
+}
+
+
+@pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU])
+@pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
+def test_recurrent_layers_one_after_the_other_are_compared_with_their_last_states(
+    layer: type[nn.RNNBase], head: Callable[[Tensor, Tensor], Tensor]
+) -> None:
+    model = LastStates(layer, head).eval()
+    network = co3d_compile.compile(model, CLIP)
+
+    result = network.verify(model)
+
+    assert result.passed, str(result)
+    with torch.no_grad():
+        model.memory.weight_hh_l0 *= 1.5
+    assert not network.verify(model).passed

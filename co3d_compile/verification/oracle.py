@@ -160,11 +160,12 @@ class Oracle:
 
         Args:
             also: nodes whose results are asked for beside those below.
-            longer: than the example clip, so that a loop over frames makes more calls and only those before it match.
+            longer: than the example clip, so that a loop over frames makes more calls.
 
         Returns:
             Values of nodes without time, and the outputs, by name.
         """
+        course = self._course(clip, longer=longer)
         made: dict[str, Tensor] = {}
         wanted = self._named_calls(with_time=False)
         for name in also:
@@ -174,16 +175,28 @@ class Oracle:
             self._current[name] = record.tensors[name]
 
         def note(number: int, operator: str, result: Tensor) -> None:
-            for name in wanted.get(number, ()):
+            place = course.in_clip(number)
+            for name in () if place is None else wanted.get(place, ()):
                 made[name] = result.detach().clone()
 
         replacements: dict[int, Replacement] = {}
         for name in (self._anchors | record.stitched) & record.tensors.keys():
-            replacements[self._matching.calls[name]] = self._slice(record.tensors[name], name, first_tick, ticks)
-        with Watch(note, replacements, self._matching.operators if longer else None):
+            place = course.in_longer(self._matching.calls[name])
+            if place is not None:
+                replacements[place] = self._slice(record.tensors[name], name, first_tick, ticks)
+        with Watch(note, replacements):
             outputs = self._run(clip)
         made |= {output.value: value for output, value in zip(self._plan.outputs, outputs, strict=True)}
         return made
+
+    def _course(self, clip: Sequence[Tensor], *, longer: bool) -> Course:
+        """Which of the calls on these inputs are which of the example clip's."""
+        operators = self._matching.operators
+        if not longer:
+            return course_of(operators, operators, ended=True)
+        with Watch(lambda number, operator, result: None) as watch:
+            self._run(clip)
+        return course_of(operators, watch.operators, ended=True)
 
     def finite(self, video: Sequence[Tensor]) -> dict[str, list[bool]]:
         """For each tensor with time: which of its elements hold no NaN, for a video that does."""
@@ -205,7 +218,7 @@ class Oracle:
 
         def replace(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             part = part_of_block(whole, value.layout, value.layout.batch, first, count)
-            return put_in_place(func, args, part.clone())
+            return put_in_place(func, args, part.clone(), since_start=first_tick == 0)
 
         return replace
 

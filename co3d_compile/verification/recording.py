@@ -82,17 +82,29 @@ def laid_out_like(view: Tensor, result: Tensor) -> Tensor:
     return torch.empty_strided(view.shape, view.stride(), dtype=result.dtype, device=result.device).copy_(result)
 
 
-def put_in_place(func: Any, args: tuple[Any, ...], result: Tensor) -> Any:
+def put_in_place(func: Any, args: tuple[Any, ...], result: Tensor, *, since_start: bool = False) -> Any:
     """The result as the operator would have returned it: written into its first argument if that is what it does.
 
-    Of an operator with several results, such as a pool with indices, the others are empty: whatever reads them fails.
+    Args:
+        since_start: the operator sees all frames since the start of the video, so that its other results, such as
+            the last states of a recurrent layer, are those of the video.
     """
     if writes_in_place(func):
+        if torch.Tag.inplace_view in func.tags:
+            func(*args)  # its argument has the result's shape only then
         return args[0].copy_(result)
     if is_view(func):
         return laid_out_like(func(*args), result)
-    others = len(func._schema.returns) - 1
-    return (result, *[result.new_empty(0)] * others) if others else result
+    if len(func._schema.returns) == 1:
+        return result
+    others = func(*args)[1:]
+    return (result, *others) if since_start else (result, *[_unknown(other) for other in others])
+
+
+def _unknown(other: Any) -> Any:
+    """In the place of a result that the video may have otherwise: nothing that is made of it can agree."""
+    floating = isinstance(other, Tensor) and other.is_floating_point()
+    return torch.full_like(other, torch.nan) if floating else torch.empty(0)
 
 
 def fingerprint(tensor: Tensor) -> tuple[tuple[int, ...], torch.dtype, tuple[float, ...]]:
