@@ -541,3 +541,48 @@ def test_recurrent_layers_one_after_the_other_are_compared_with_their_last_state
     with torch.no_grad():
         model.memory.weight_hh_l0 *= 1.5
     assert not network.verify(model).passed
+
+
+class SamePadding(nn.Module):
+    """Pads by what its strides leave over, as networks that come from TensorFlow do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv3d(3, 4, 3, 2), nn.Conv3d(4, 4, 3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for conv in (self.first, self.second):
+            over = [1 if size % 2 == 0 else 2 for size in reversed(x.shape[2:])]
+            x = conv(F.pad(x, [side for pad in over for side in (pad // 2, pad - pad // 2)]))
+        return x
+
+
+def test_padding_that_follows_from_the_length_is_compared_where_it_is_as_on_the_clip() -> None:
+    model = SamePadding().eval()
+    network = co3d_compile.compile(model, CLIP, rate="dense")
+
+    result = network.verify(model, frames=24)
+
+    assert result.passed, str(result)
+    assert not result.notes
+    assert result.outputs[0].elements > 6, "those of other phases than the first too"
+    with torch.no_grad():
+        model.second.bias += 0.1
+    assert not network.verify(model).passed
+
+
+def test_of_frames_that_look_alike_the_one_of_the_same_place_is_compared() -> None:
+    """Both padded frames of the clip are zeros; in the middle of a video they are its own."""
+
+    def backwards(x: Tensor, conv: nn.Conv2d) -> Tensor:
+        p = F.pad(x, (0, 0, 0, 0, 1, 1))
+        h = p[:, :, -1]
+        for t in reversed(range(p.shape[2] - 1)):
+            h = conv(h + p[:, :, t])
+        return h
+
+    model = Function(backwards, conv=nn.Conv2d(3, 3, 3, padding=1)).eval()
+
+    result = co3d_compile.compile(model, CLIP).verify(model)
+
+    assert result.passed, str(result)

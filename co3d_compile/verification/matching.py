@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from co3d_compile.program.interpret import graph_values
 from co3d_compile.program.program import Program
@@ -52,7 +52,10 @@ def match_calls(program: Program, run: Callable[[Sequence[Tensor]], Any], clip: 
 
     with Watch(note) as watch:
         run(clip)
-    targets = {node.name: str(node.target) for node in program.calls}
+    made_by = {
+        node.name: (str(node.target), tuple(value for value in node.args if not _holds_nodes(value)))
+        for node in program.calls
+    }
     calls: dict[str, int] = {}
     last = -1
     for name, value in graph_values(program, clip):
@@ -60,20 +63,24 @@ def match_calls(program: Program, run: Callable[[Sequence[Tensor]], Any], clip: 
             continue
         wanted = fingerprint(value)
         places = [n for n, one in enumerate(seen) if one is not None and _same(one, wanted)]
-        found = _nearest(places, last, [n for n in places if watch.operators[n] == targets.get(name)])
+        operator, literals = made_by.get(name, ("", ()))
+        of_same_operator = [n for n in places if watch.operators[n] == operator]
+        of_same_call = [n for n in of_same_operator if watch.literals[n] == literals]
+        found = _nearest(last, of_same_call, of_same_operator, places)
         if found is not None:
             calls[name] = found
             last = max(last, found)
     return Matching(watch.operators, watch.literals, calls, frozenset(watch.views))
 
 
-def _nearest(places: Sequence[int], last: int, of_same_operator: Sequence[int]) -> int | None:
-    """The first place after the last one found; of equal tensors, one that the same operator made."""
-    for candidates in (of_same_operator, places):
-        later = [n for n in candidates if n > last]
-        if later:
-            return later[0]
-    return places[0] if places else None
+def _holds_nodes(value: Any) -> bool:
+    return isinstance(value, fx.Node) or (isinstance(value, (list, tuple)) and any(map(_holds_nodes, value)))
+
+
+def _nearest(last: int, *candidates: Sequence[int]) -> int | None:
+    """The first place after the last one found; of equal tensors, the likeliest candidate."""
+    later = [n for places in candidates for n in places if n > last]
+    return next(iter([*later, *(n for places in candidates for n in places)]), None)
 
 
 def _same(one: Fingerprint, other: Fingerprint) -> bool:

@@ -27,6 +27,7 @@ class Trial:
         video: what the original saw: at a dense rate, from frame ``phase`` on, what the strided network takes of it.
         ticks: of a clip on which the original's windows are replayed.
         phase: the first frame that the original saw; 0 but at a dense rate.
+        stop: the frame before which its video was cut, or the end of the stream's.
     """
 
     plan: Plan
@@ -37,6 +38,12 @@ class Trial:
     video: Sequence[Tensor]
     ticks: int
     phase: int
+    stop: int
+
+    @property
+    def seen(self) -> int:
+        """Frames of the original's video."""
+        return self.stop - self.phase
 
     @property
     def remark(self) -> str:
@@ -57,10 +64,12 @@ class Trial:
         return parts
 
     def compares(self, name: str, number: int) -> bool:
-        """The original saw the same frames: before a later phase, the stream saw frames, the original its padding."""
+        """The original saw the same frames: where its video is cut, the stream saw some, the original its padding."""
         if name not in self.outputs and self.plan.timing(name).clock(number) > self.end:
             return False  # the original makes it and cuts it off
         timing = self.plan.timing(name)
+        if self.stop < self.frames and timing.clock(number) >= self.stop:
+            return False
         return self.phase == 0 or (timing.lo(number) >= self.phase and number - self.phase >= timing.front)
 
     @cached_property
@@ -82,10 +91,10 @@ def phases(plan: Plan) -> int:
     return lcm(*(timing.grid for timing in plan.node_timings))
 
 
-def strided(plan: Plan, video: Sequence[Tensor], phase: int) -> list[Tensor]:
-    """What the strided network takes of a video from frame ``phase`` on."""
+def strided(plan: Plan, video: Sequence[Tensor], phase: int, stop: int | None = None) -> list[Tensor]:
+    """What the strided network takes of a video from frame ``phase`` on, and before frame ``stop``."""
     return [
-        tensor[(slice(None),) * one.time_axis + (slice(phase, None, one.grid),)]
+        tensor[(slice(None),) * one.time_axis + (slice(phase, stop, one.grid),)]
         for one, tensor in zip(plan.inputs, video, strict=True)
     ]
 
@@ -105,7 +114,7 @@ def tally_windows(trial: Trial, tallies: dict[str, Tally]) -> None:
     elsewhere = _unsettled(trial) | _states(plan)
     left = [name for name in trial.streamed if name not in trial.record.tensors and name not in elsewhere]
     outputs = {output.value for output in plan.outputs}
-    for first in range(0, trial.frames - trial.phase - trial.ticks + 1, phases(plan)):
+    for first in range(0, trial.seen - trial.ticks + 1, phases(plan)):
         wanted = [name for name in left if (first / plan.timing(name).pace).denominator == 1]
         if outputs.isdisjoint(wanted):
             continue
@@ -124,7 +133,7 @@ def tally_past(trial: Trial, tallies: dict[str, Tally]) -> None:
     """Outputs of what is carried on: for each window, the original on all frames up to its end."""
     plan = trial.plan
     left = {out.value for out in plan.outputs if out.carried} & _states(plan)
-    for first in range(0, trial.frames - trial.phase - trial.ticks + 1, phases(plan)) if left else ():
+    for first in range(0, trial.seen - trial.ticks + 1, phases(plan)) if left else ():
         ticks = first + trial.ticks
         made = trial.oracle.windows(trial.record, trial.clip(0, ticks), 0, ticks, longer=True)
         for name in left & made.keys():

@@ -30,7 +30,7 @@ from co3d_compile.plan.plan import Plan
 from co3d_compile.program.interpret import run_graph
 from co3d_compile.program.program import Program
 from co3d_compile.runtime.module import StreamingModule
-from co3d_compile.verification.comparing import Tally, stream_elements
+from co3d_compile.verification.comparing import Elements, Tally, stream_elements
 from co3d_compile.verification.matching import match_calls
 from co3d_compile.verification.oracle import Oracle, poisoned
 from co3d_compile.verification.result import Comparison, Verification
@@ -151,9 +151,7 @@ def _verified(network: StreamingModule, model: Original, own: Own, frames: int, 
     notes: list[str] = []
     unknown: frozenset[str] = frozenset()
     for phase in range(phases(plan)):
-        seen = strided(plan, video, phase)
-        record = reliable(plan, oracle.record(seen), frames - phase)
-        trial = Trial(plan, oracle, record, streamed, frames, seen, window_ticks(plan), phase)
+        trial = _trial(plan, oracle, streamed, video, frames, phase)
         unknown |= _stitched(trial)
         tally_whole(trial, tallies)
         tally_windows(trial, tallies)
@@ -163,9 +161,28 @@ def _verified(network: StreamingModule, model: Original, own: Own, frames: int, 
     return _result(plan, frames, tallies, [*notes, *_missing_notes(plan, tallies), *_tick_notes(trial, video)])
 
 
+def _trial(plan: Plan, oracle: Oracle, streamed: Elements, video: Sequence[Tensor], frames: int, phase: int) -> Trial:
+    """The original on the frames from a phase on.
+
+    A model that pads by what its strides leave over does so as on its clip only where as much is left over.
+    """
+
+    def before(stop: int) -> Trial:
+        seen = strided(plan, video, phase, stop)
+        record = reliable(plan, oracle.record(seen), stop - phase)
+        return Trial(plan, oracle, record, streamed, frames, seen, window_ticks(plan), phase, stop)
+
+    whole = before(frames)
+    cut_at = frames + phase - phases(plan)
+    if not whole.record.stopped or phase == 0 or cut_at - phase < whole.ticks:
+        return whole
+    cut = before(cut_at)
+    return whole if cut.record.stopped else cut
+
+
 def _stitched(trial: Trial) -> frozenset[str]:
     """Complete the record from windows; returns what stays unknown."""
-    windows = Windows(trial.frames - trial.phase, trial.ticks, max(trial.plan.period, phases(trial.plan)), trial.clip)
+    windows = Windows(trial.seen, trial.ticks, max(trial.plan.period, phases(trial.plan)), trial.clip)
     return stitch(trial.plan, trial.oracle, trial.record, windows)
 
 
