@@ -404,7 +404,8 @@ def test_verify_follows_a_gate_into_a_sum(policy: Any) -> None:
 
         def forward(self, x: Tensor) -> Tensor:
             y = self.conv(x)
-            return torch.einsum("ncd,ndthw->ncthw", y.mean((2, 3)) @ y.mean((2, 3)).mT, y)
+            rows, columns = y.mean((2, 4)), y.mean((2, 3))
+            return torch.einsum("nchw,ncthv->nctwv", (rows.unsqueeze(3) - columns.unsqueeze(2)).tanh(), y)
 
     model = Summed().eval()
     network = co3d_compile.compile(model, CLIP, policy={"*": policy})

@@ -13,9 +13,9 @@ from torch.utils import _pytree as pytree
 from co3d_compile.layout import Layout
 from co3d_compile.ops.flow import Way
 from co3d_compile.passes.lowering import value_name
-from co3d_compile.plan.plan import Plan, PlanNode
+from co3d_compile.plan.plan import Plan, PlanNode, Value
 from co3d_compile.program.interpret import call_node
-from co3d_compile.program.program import Program, is_getitem, item_of, with_nodes_replaced
+from co3d_compile.program.program import Program, is_getitem, item_of, target_name, with_nodes_replaced
 from co3d_compile.runtime.elements import block_length, joined_elements, part_of_block
 from co3d_compile.verification.recording import put_in_place
 from co3d_compile.verification.so_far import gate_so_far, statistics_so_far
@@ -101,7 +101,7 @@ class GatedJoins:
         for n in range(count):
             element = list(leaves)
             for place, operand in zip(tensors, operands, strict=True):
-                element[place] = self._element(operand, leaves[place], n, layout)
+                element[place] = self._element(node, operand, leaves[place], n)
             given, named = pytree.tree_unflatten(element, spec)
             parts.append(func(*given, **named))
         return put_in_place(func, args, joined_elements(parts, layout, layout.batch))
@@ -143,16 +143,20 @@ class GatedJoins:
             return [self._gates[node]]
         return [gate for one in node.all_input_nodes if one in self._behind for gate in self._gates_of(one)]
 
-    def _element(self, operand: fx.Node, whole: Tensor, n: int, layout: Layout) -> Tensor:
+    def _element(self, join: fx.Node, operand: fx.Node, whole: Tensor, n: int) -> Tensor:
         """Element n of what a join reads: of the stream, or the gate made for it."""
-        if not self._streams(operand):
+        value = self._value(operand)
+        if value is None or value.timing is None:
             return whole
         if operand not in self._behind:
-            return part_of_block(whole, layout, layout.batch, n, 1).clone()
+            return part_of_block(whole, value.layout, value.layout.batch, n, 1).clone()
+        layout = self._plan.values[join.name].layout
         gate: Tensor = self._gate_at(operand, n, layout.batch)
         dim = layout.time_dim
+        if dim is None or gate.dim() != layout.rank or target_name(join) == "aten.einsum.default":
+            return gate
         # a gate that the model expands over its clip has equal elements
-        return gate if dim is None or gate.dim() != layout.rank else gate.narrow(dim, 0, 1)
+        return gate.narrow(dim, 0, 1)
 
     def _gate_at(self, node: fx.Node, n: int, batch: int) -> Any:
         known: dict[fx.Node, Any] = {}
@@ -192,9 +196,12 @@ class GatedJoins:
         return any(one in self._behind for one in inputs) and not all(one in self._behind for one in inputs)
 
     def _streams(self, node: fx.Node) -> bool:
-        name = value_name(node)
-        value = self._plan.values.get(name) or self._plan.values.get(f"{name}.0")
+        value = self._value(node)
         return value is not None and value.timing is not None
+
+    def _value(self, node: fx.Node) -> Value | None:
+        name = value_name(node)
+        return self._plan.values.get(name) or self._plan.values.get(f"{name}.0")
 
 
 def _recorded(node: fx.Node) -> list[str]:
