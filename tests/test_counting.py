@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,6 +55,13 @@ def by_integers(x: Tensor) -> Tensor:
     return x.cumsum(2) / torch.arange(1, x.shape[2] + 1)[:, None, None]
 
 
+def by_range(x: Tensor) -> Tensor:
+    """The deprecated one, which counts up to its end."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return x.cumsum(2) / torch.range(1, x.shape[2])[:, None, None] + torch.range(0, 2 * x.shape[3] - 1, 2)[:, None]
+
+
 def by_reciprocals(x: Tensor) -> Tensor:
     return x.cumsum(2) * (1 / torch.arange(1, x.shape[2] + 1)).view(-1, 1, 1)
 
@@ -99,6 +107,7 @@ def of_states(x: Tensor) -> Tensor:
 JOINS = (
     mean_before,
     by_integers,
+    by_range,
     by_reciprocals,
     by_powers,
     by_ones,

@@ -70,6 +70,8 @@ REWRITTEN = {
     "aten._unsafe_view.default",
     "aten._assert_tensor_metadata.default",
     "aten.view_as_complex.default",
+    "aten.range.default",
+    "aten.range.step",
     *(f"aten.{name}_mean.{variant}" for name in ("var", "std") for variant in ("default", "dim", "correction")),
 }
 
@@ -270,6 +272,16 @@ def _apart(graph: fx.Graph, node: fx.Node) -> None:
     graph.erase_node(node)
 
 
+def _counted(graph: fx.Graph, node: fx.Node) -> None:
+    """``torch.range``, which counts up to its end and not to before it."""
+    given, value = bound_arguments(node), node.meta["val"]
+    step = given.get("step", 1)
+    beyond = step / 2 if value.is_floating_point() else (1 if step > 0 else -1)
+    made = _insert(graph, node, aten.arange.start_step, (given["start"], given["end"] + beyond, step))
+    made.kwargs = {"dtype": value.dtype}
+    _replace(graph, node, made)
+
+
 def _of_parts(graph: fx.Graph, node: fx.Node) -> None:
     """Not a view: the copy that laid its pairs side by side in memory is gone."""
     pairs = bound_arguments(node)["self"]
@@ -310,6 +322,7 @@ _SPELLINGS: dict[str, Callable[[fx.Graph, fx.Node], None]] = {
     "mul": _multiplied,
     "_unsafe_view": _reshaped,
     "view_as_complex": _of_parts,
+    "range": _counted,
     "var_mean": _apart,
     "std_mean": _apart,
 }

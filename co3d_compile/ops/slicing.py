@@ -15,6 +15,7 @@ from co3d_compile.clock.timing import IndexMap
 from co3d_compile.layout import Dim, Layout, Mark
 from co3d_compile.ops.flow import Flow, alone, collapsed, reindexed
 from co3d_compile.ops.operation import Block, Call, Facts, Operation, Refused, Sample, canonical_dim
+from co3d_compile.ops.points import picked
 
 OPEN_END = maxsize
 """What torch writes for the end of a slice that has none."""
@@ -120,12 +121,14 @@ class Split(Operation):
 
 
 class IndexSelect(Operation):
-    """Constant indices of one dimension. Of time: what is no slice (assembled before) has no meaning in a stream."""
+    """Constant indices. Of time: what is no slice (assembled before) has no meaning in a stream."""
 
     targets = ("aten.index_select.default", "aten.index.Tensor")
 
     def flow(self, call: Call) -> Flow:
         layout: Layout = call["self"].layout
+        if call.target == "aten.index.Tensor" and not _is_list(call["indices"]):
+            return alone(picked(layout, call["indices"]))
         dim, index = _indexed(call)
         if index.streams:
             raise Refused("the indices depend on the video", "indices that are constant")
@@ -145,10 +148,14 @@ class IndexSelect(Operation):
                 refusal="0, 4, 8, 13, 17, 22, 26, 31 of 32: from 8 to 13 it is 5 frames, from 0 to 4 it is 4",
             ),
             Sample(
-                "points",
-                lambda x: x[:, [0, 1], :, [1, 2]],
+                "points of time and space",
+                lambda x: x[:, :, [0, 1], [1, 2]],
                 refusal="several dimensions at once",
             ),
+            Sample("points of space", lambda x: x[..., [0, 1, 3], [1, 2, 0]]),
+            Sample("points of space and channels, apart", lambda x: x[:, [0, 1], :, [1, 2]]),
+            Sample("patches", lambda x: x[..., torch.tensor([[0, 1], [2, 3]])[:, :, None], [1, 2]]),
+            Sample("channels in a table", lambda x: x[:, [[0, 1], [1, 0]]]),
             Sample("by value", lambda x: x[:, x[0, :, 0, 0, 0].argsort()], refusal="the indices depend on the video"),
         )
 
@@ -157,10 +164,13 @@ def _indexed(call: Call) -> tuple[int, Facts]:
     """The dimension that is indexed, and its indices."""
     if call.target == "aten.index_select.default":
         return canonical_dim(call["dim"], call["self"].layout.rank), call["index"]
-    used = [(dim, index) for dim, index in enumerate(call["indices"]) if index is not None]
-    if len(used) != 1 or used[0][1].layout.rank != 1:
-        raise Refused("it picks points out of several dimensions at once", "index one dimension at a time")
-    return used[0]
+    return next((dim, index) for dim, index in enumerate(call["indices"]) if index is not None)
+
+
+def _is_list(indices: Sequence[Facts | None]) -> bool:
+    """One dimension is indexed, by a list."""
+    used = [index for index in indices if index is not None]
+    return len(used) == 1 and used[0].layout.rank == 1
 
 
 def _no_slice(dim: int, index: Facts, length: int) -> Refused:

@@ -27,6 +27,7 @@ from co3d_compile.ops.operation import Operation
 from co3d_compile.ops.own import require_rule, rule_name
 from co3d_compile.ops.padding import Pad, PadByContent
 from co3d_compile.ops.picking import Picking
+from co3d_compile.ops.points import IndexPut
 from co3d_compile.ops.pointwise import LearnedSlope, Pointwise, is_pointwise
 from co3d_compile.ops.pooling import AveragePool, MaxPool
 from co3d_compile.ops.products import Linear, MatrixProduct
@@ -81,6 +82,7 @@ RULES: tuple[Operation, ...] = (
     IndexSelect(),
     Scatter(),
     Picking(),
+    IndexPut(),
     Pad(),
     PadByContent(),
     Filled(),
