@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from co3d_compile.passes.assembly.rewriting import assemble_time
+from co3d_compile.passes.even_constants import spread_even_constants
 from co3d_compile.passes.idioms import fuse_idioms
 from co3d_compile.passes.loops.counting import count_positions
 from co3d_compile.passes.loops.recognition import roll_loops
@@ -51,7 +52,7 @@ def compile_program(
         UnsupportedError: operations that cannot be streamed.
         RateError: branches of different strides meet.
     """
-    program = assemble_time(count_positions(roll_loops(program)))
+    program = assemble_time(spread_even_constants(count_positions(roll_loops(program))))
     gates = settle_time(program, policy or {})
     choices = Choices(gates, window, smallest_window(program), dense)
     program = separate_pools(propagate_time(program, choices))
