@@ -18,21 +18,27 @@ def joined(operands: Sequence[Facts], sizes: tuple[int, int]) -> Layout:
     dims = [_joined_dim([_dim(facts, place - rank) for facts in operands]) for place in range(rank)]
     layout = Layout(tuple(dims), *sizes)
     if sum(Mark.TIME in dim for dim in layout.dims) > 1:
-        raise Refused(
-            "time lies in different dimensions of the operands, so every frame meets every other",
-            "an outer product over time needs the whole clip; pool over time before it",
-        )
+        raise _outer()
     return layout
 
 
-def _dim(facts: Facts, place: int) -> tuple[Dim, int]:
+def _outer() -> Refused:
+    return Refused(
+        "time lies in different dimensions of the operands, so every frame meets every other",
+        "an outer product over time needs the whole clip; pool over time before it",
+    )
+
+
+def _dim(facts: Facts, place: int) -> tuple[Dim, int, bool]:
+    """Of an operand: what lies there, of which size, and whether the operand has time."""
     layout = facts.layout
     if -place > layout.rank:
-        return (), 1
-    return layout.dims[place], layout.shape[place]
+        return (), 1, facts.has_time
+    return layout.dims[place], layout.shape[place], facts.has_time
 
 
-def _joined_dim(dims: Sequence[tuple[Dim, int]]) -> Dim:
+def _joined_dim(operands: Sequence[tuple[Dim, int, bool]]) -> Dim:
+    dims = [(dim, size) for dim, size, _ in operands]
     marked = [(dim, size) for dim, size in dims if any(isinstance(factor, Mark) for factor in dim)]
     sized = [(dim, size) for dim, size in dims if size > 1 and not _is_spread(dim)]
     if len({_inside_time(dim) for dim, _ in marked if Mark.TIME in dim and not _is_spread(dim)}) > 1:
@@ -40,8 +46,12 @@ def _joined_dim(dims: Sequence[tuple[Dim, int]]) -> Dim:
             "time is folded with another axis in one operand and not in the other",
             "keep time as an axis of its own",
         )
-    for dim, size in sized:
+    for dim, size, has_time in operands:
+        if (dim, size) not in sized:
+            continue
         if marked and (dim, size) not in marked and not _same_marks(dim, marked[0][0]):
+            if has_time and any(Mark.TIME in one for one, _ in marked):
+                raise _outer()
             raise Refused(
                 f"an operand of {size} fixed values lies along time or the batch",
                 "values that depend on the position in the clip cannot be streamed; use one value for all frames",

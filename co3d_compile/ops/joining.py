@@ -59,6 +59,11 @@ class Cat(Operation):
                 "between constants",
                 lambda x: torch.cat([x.new_zeros(len(x), 3, *x.shape[2:]), x, torch.ones_like(x)], 1),
             ),
+            Sample(
+                "every frame with every other",
+                lambda x: _pairs(x[..., :1, :1]),
+                refusal="time lies in different dimensions",
+            ),
             Sample("a learned frame before", _framed(1, 0), refusal="of a learned one, or one of several values"),
             Sample("a learned frame after", _framed(0, 1), refusal="of a learned one, or one of several values"),
             Sample("over time", lambda x: torch.cat([x, x], 2), refusal="one stream begins where another ends"),
@@ -144,3 +149,8 @@ def _framed(before: int, after: int) -> Callable[[Tensor], Tensor]:
 
 def _frames(frame: Tensor, x: Tensor) -> Tensor:
     return frame.expand(x.shape[0], -1, -1, -1, -1)
+
+
+def _pairs(x: Tensor) -> Tensor:
+    rows, columns = x.repeat(1, 1, 1, 8, 1), x.transpose(2, 3).expand(-1, -1, 8, -1, -1)
+    return torch.cat([rows, columns], 1)
