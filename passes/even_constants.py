@@ -12,12 +12,10 @@ from co3d_compile.layout import Mark
 from co3d_compile.ops.constants import evenly
 from co3d_compile.ops.operation import Facts
 from co3d_compile.passes.propagation import Choices, annotate
-from co3d_compile.program.program import Program, facts_of, path_of, with_nodes_replaced
+from co3d_compile.program.interpret import constant_value
+from co3d_compile.program.program import Program, facts_of, path_of
 
 aten = torch.ops.aten
-
-LIMIT = 1 << 24
-"""Elements; the values are looked at once, while compiling."""
 
 
 def spread_even_constants(program: Program) -> Program:
@@ -64,7 +62,7 @@ def _spread(program: Program, node: fx.Node, values: dict[fx.Node, Any]) -> None
         return
     before, sizes = (node.args, node.kwargs), _sizes_of_marks(node)
     for constant in [one for one in node.all_input_nodes if not facts_of(one).streams]:
-        dims = _even_dims(_value(program, constant, values), sizes)
+        dims = _even_dims(constant_value(constant, program.tensors, program.trainable, values), sizes)
         if dims:
             node.replace_input_with(constant, _one_row(program, node, constant, dims))
     if (node.args, node.kwargs) != before and annotate(program, node, Choices()) is not None:
@@ -108,31 +106,3 @@ def _back_to(node: fx.Node, constant: fx.Node) -> Iterator[fx.Node]:
     while node is not constant:
         yield node
         node = node.all_input_nodes[0]
-
-
-def _value(program: Program, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
-    """What a constant is; None where training may change it, it is made by chance, or it is large."""
-    if node not in values:
-        values[node] = _made(program, node, values)
-    return values[node]
-
-
-def _made(program: Program, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
-    if node.op == "get_attr":
-        tensor = program.tensors[str(node.target)]
-        return None if str(node.target) in program.trainable or tensor.is_meta else tensor
-    value = node.meta["val"]
-    if isinstance(node.target, torch._ops.OpOverload) and _is_by_chance(node.target):
-        return None
-    if isinstance(value, Tensor) and value.numel() > LIMIT:
-        return None
-    if any(_value(program, one, values) is None for one in node.all_input_nodes):
-        return None
-    args = with_nodes_replaced(node.args, values.__getitem__)
-    kwargs = {name: with_nodes_replaced(one, values.__getitem__) for name, one in node.kwargs.items()}
-    with torch.no_grad():
-        return node.target(*args, **kwargs)  # type: ignore[operator]
-
-
-def _is_by_chance(operator: torch._ops.OpOverload) -> bool:
-    return torch.Tag.nondeterministic_seeded in operator.tags or str(operator).startswith("aten.empty")

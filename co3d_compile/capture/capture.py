@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from co3d_compile.capture.clip import Clip
 from co3d_compile.capture.export import Captured, capture_graph, from_exported, quiet, run_eagerly
+from co3d_compile.capture.masks import settle_masks
 from co3d_compile.capture.programs import exported_for
 from co3d_compile.capture.step_rules import StepRules, stepping
 from co3d_compile.capture.vocabulary import canonicalise
@@ -57,6 +58,9 @@ def trace(
         captured = from_exported(exported_for(model, clip), operations)
     else:
         captured = capture_graph(model, clip, operations)
+    tensors = dict(captured.tensors)
+    settle_masks(captured.graph, tensors, {name for name, _ in model.named_parameters()})
+    captured = replace(captured, tensors=tensors)
     canonicalise(captured.graph, operations)
     return replace(_program(captured, model, clip), operations=operations)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, fx
 
 from co3d_compile.program.program import Program, is_getitem, with_nodes_replaced
+
+LIMIT = 1 << 24
+"""Elements of a constant whose values are looked at, once, while compiling."""
 
 
 def run_graph(program: Program, inputs: Sequence[Tensor]) -> list[Tensor]:
@@ -51,3 +55,38 @@ def node_values(program: Program, inputs: Sequence[Tensor]) -> dict[fx.Node, Any
         elif node.op == "call_function":
             values[node] = call_node(program, node, values)
     return values
+
+
+def constant_value(
+    node: fx.Node, tensors: Mapping[str, Tensor], changing: Collection[str], values: dict[fx.Node, Any]
+) -> Any:
+    """What a node gives whatever the video; None where that cannot be told, or is large, or made by chance.
+
+    Args:
+        changing: names of the tensors whose values may be others in another network of the same form.
+        values: what is known by now; grows.
+    """
+    if node not in values:
+        values[node] = _made(node, tensors, changing, values)
+    return values[node]
+
+
+def _made(node: fx.Node, tensors: Mapping[str, Tensor], changing: Collection[str], values: dict[fx.Node, Any]) -> Any:
+    if node.op == "get_attr":
+        tensor = tensors[str(node.target)]
+        return None if str(node.target) in changing or tensor.is_meta else tensor
+    value = node.meta["val"]
+    if node.op != "call_function" or _is_by_chance(node) or (isinstance(value, Tensor) and value.numel() > LIMIT):
+        return None
+    if any(constant_value(one, tensors, changing, values) is None for one in node.all_input_nodes):
+        return None
+    args = with_nodes_replaced(node.args, values.__getitem__)
+    kwargs = {name: with_nodes_replaced(one, values.__getitem__) for name, one in node.kwargs.items()}
+    with torch.no_grad():
+        return node.target(*args, **kwargs)  # type: ignore[operator]
+
+
+def _is_by_chance(node: fx.Node) -> bool:
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return False
+    return torch.Tag.nondeterministic_seeded in node.target.tags or str(node.target).startswith("aten.empty")
