@@ -29,7 +29,6 @@ from tests.recurrent_networks import (
     LastState,
     Looped,
     MeanOf,
-    Neighbours,
     OfFrames,
     Written,
 )
@@ -71,13 +70,12 @@ def test_time_first(kind: type[nn.Module]) -> None:
         RCU(),
         RCU("cat"),
         ConvLSTM(),
-        Neighbours(),
         Written(),
         Looped(lambda h, x: 0.5 * h + x, lambda x: torch.zeros_like(x[:, :, 0])),
         Looped(lambda h, x: torch.maximum(0.9 * h, x), lambda x: x.new_full(x[:, :, 0].shape, -1.0)),
         Looped(lambda h, x: torch.where(x > 0, x, h), lambda x: torch.zeros(1, 1, 1, 1)),
     ],
-    ids=["rcu", "rcu, cat", "convlstm", "neighbours", "written", "decay", "peak", "held"],
+    ids=["rcu", "rcu, cat", "convlstm", "written", "decay", "peak", "held"],
 )
 def test_loops_over_frames_obey_the_law(model: nn.Module) -> None:
     net = check_law(model, CLIP, batch=2, alive=False)

@@ -141,7 +141,7 @@ class Iterations:
         if one.op == "get_attr":
             found = [self.literals.get(str(node.target)) for node in (one, other)]
             return found[0] is not None and found[1] is not None and _equal(found[0], found[1])
-        return one.op == "call_function" and _alike(one, other, self.same_constant)
+        return one.op == "call_function" and same_call(one, other, self.same_constant)
 
     def _find_levels(self) -> None:
         beyond = self.count
@@ -182,13 +182,13 @@ class Iterations:
 
     def alike(self, one: fx.Node, other: fx.Node, same: Callable[[fx.Node, fx.Node], bool]) -> bool:
         """One operator with equal literals, on operands that are the same."""
-        return _alike(one, other, same)
+        return same_call(one, other, same)
 
     def _alike(self, node: fx.Node, place: int, iteration: int) -> bool:
         def same(one: fx.Node, other: fx.Node) -> bool:
             return self._same_operand(self.operand(one, iteration), self._pattern_operand(other), one, iteration)
 
-        return _alike(node, self.pattern[place], same)
+        return same_call(node, self.pattern[place], same)
 
     def _pattern_operand(self, node: fx.Node) -> Operand | None:
         if node not in self.places and node in self.levels and node not in self._frame_of:
@@ -210,7 +210,7 @@ class Iterations:
         return one == other
 
 
-def _alike(one: fx.Node, other: fx.Node, same: Callable[[fx.Node, fx.Node], bool]) -> bool:
+def same_call(one: fx.Node, other: fx.Node, same: Callable[[fx.Node, fx.Node], bool]) -> bool:
     """One operator with equal literals, on operands that are the same."""
     if one.target != other.target or one.kwargs.keys() != other.kwargs.keys() or len(one.args) != len(other.args):
         return False

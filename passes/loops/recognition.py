@@ -11,6 +11,7 @@ from co3d_compile.passes.loops.frames import join_written_parts, select_frames, 
 from co3d_compile.passes.loops.iterations import SHORTEST, Iterations, UnevenError
 from co3d_compile.passes.loops.layers import carry_layers
 from co3d_compile.passes.loops.rolling import roll
+from co3d_compile.passes.loops.sliding import slide_loops
 from co3d_compile.passes.propagation import Choices, annotate_time
 from co3d_compile.program.program import Program
 
@@ -25,7 +26,7 @@ def roll_loops(program: Program) -> Program:
     seen: set[fx.Node] = set()
     while True:
         _annotate(program)
-        if carry_layers(program.graph):
+        if carry_layers(program.graph) or slide_loops(program):
             continue
         group = _next_sources(program, seen)
         if not group:

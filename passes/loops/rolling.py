@@ -25,7 +25,7 @@ from co3d_compile.passes.loops.iterations import (
     common_path,
 )
 from co3d_compile.passes.loops.series import Series, series_of
-from co3d_compile.program.program import path_of
+from co3d_compile.program.program import bound_arguments, path_of, target_name
 
 aten = torch.ops.aten
 
@@ -78,7 +78,7 @@ class _Rolling:
             place = self._place(one)
             assert place is not None
             self._put_in_place(one, stacked[place])
-        _sort(self.graph)
+        put_in_order(self.graph)
         self.graph.eliminate_dead_code()
 
     def _place(self, one: Series) -> int | None:
@@ -130,11 +130,8 @@ class _Rolling:
         match one.how:
             case "place":
                 made = self._called(aten.select.int, (stacked, 0, one.place), path)
-            case "stack":
-                made = self._called(aten.permute.default, (stacked, _moved(stacked, one.dim)), path)
-            case "cat":
-                made = self._called(aten.permute.default, (stacked, _moved(stacked, one.dim)), path)
-                made = self._called(aten.reshape.default, (made, list(one.node.meta["val"].shape)), path)
+            case "stack" | "cat":
+                made = side_by_side(stacked, one.node)
             case _:
                 made = self._called(one.how, (stacked, 0 if one.how is aten.prod.dim_int else [0]), path)
         one.node.replace_all_uses_with(made)
@@ -142,6 +139,16 @@ class _Rolling:
     def _called(self, target: object, arguments: tuple[object, ...], path: str) -> fx.Node:
         node = self.graph.call_function(target, arguments)  # type: ignore[arg-type]
         return described(node, path)
+
+
+def side_by_side(stacked: fx.Node, join: fx.Node) -> fx.Node:
+    """What a ``stack`` or ``cat`` makes of the values that are stacked in a first dimension."""
+    value = join.meta["val"]
+    order = _moved(stacked, bound_arguments(join)["dim"] % value.dim())
+    made = described(stacked.graph.call_function(aten.permute.default, (stacked, order)), path_of(join))
+    if target_name(join) == "aten.stack.default":
+        return made
+    return described(stacked.graph.call_function(aten.reshape.default, (made, list(value.shape))), path_of(join))
 
 
 def _moved(stacked: fx.Node, dim: int) -> list[int]:
@@ -284,7 +291,7 @@ def _last(graph: fx.Graph, nodes: Sequence[fx.Node]) -> fx.Node:
     return last
 
 
-def _sort(graph: fx.Graph) -> None:
+def put_in_order(graph: fx.Graph) -> None:
     """Every node after all that it reads, else in the order as it was."""
     done: set[fx.Node] = set()
     ordered: list[fx.Node] = []
