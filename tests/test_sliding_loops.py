@@ -157,3 +157,19 @@ def test_slices_that_shift_a_whole_clip_are_no_loop() -> None:
 
     assert net.report.outputs[0].shape == (1, 9, 6, 6, 6)
     assert net.report.outputs[0].receptive_field == 3
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_loop_that_carries_on_over_every_second_frame_is_a_recurrence(first: int) -> None:
+    def stepped(x: Tensor, conv: nn.Module) -> Tensor:
+        h, states = torch.zeros_like(x[:, :, first]), []
+        for frame in frames(x, range(first, x.shape[2], 2)):
+            h = (conv(h) + frame).tanh()
+            states.append(h)
+        return torch.stack(states, 2)
+
+    net = check_law(Function(stepped, conv=nn.Conv2d(3, 3, 1)).eval(), CLIP, batch=2, alive=False)
+
+    output = net.report.outputs[0]
+    assert (output.stride, output.delay) == (2, first)
+    assert output.carried

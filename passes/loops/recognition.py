@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import fx
 
 from co3d_compile.ops.operation import Refused
-from co3d_compile.passes.loops.frames import join_written_parts, select_frames, single_frames, time_dim
+from co3d_compile.ops.slicing import OPEN_END
+from co3d_compile.passes.loops.frames import described, join_written_parts, select_frames, single_frames, time_dim
 from co3d_compile.passes.loops.iterations import SHORTEST, Iterations, UnevenError
 from co3d_compile.passes.loops.layers import carry_layers
 from co3d_compile.passes.loops.rolling import roll
 from co3d_compile.passes.loops.sliding import slide_loops
-from co3d_compile.passes.propagation import Choices, annotate_time
-from co3d_compile.program.program import Program
+from co3d_compile.passes.propagation import Choices, annotate, annotate_time
+from co3d_compile.program.program import Program, path_of
 
 
 def roll_loops(program: Program) -> Program:
@@ -43,44 +45,49 @@ def _annotate(program: Program) -> None:
 
 
 def _next_sources(program: Program, seen: set[fx.Node]) -> list[fx.Node]:
-    """The first tensor all of whose frames are taken one by one, and those of its length that do not follow from it."""
+    """The first tensor taken apart frame by frame, and those of as many frames that do not follow from it."""
     found: list[fx.Node] = []
     behind: set[fx.Node] = set()
     for node in program.graph.nodes:
+        taken = _taken_apart(node)
         if any(read in behind for read in node.all_input_nodes):
             behind.add(node)
-        elif node not in seen and _is_taken_apart(node):
-            if not found or _count(node) == _count(found[0]):
+        elif node not in seen and taken is not None:
+            if not found or taken == _taken_apart(found[0]):
                 found.append(node)
             behind |= {user for user in node.users if found and node in found}
     return found
 
 
-def _is_taken_apart(node: fx.Node) -> bool:
+def _taken_apart(node: fx.Node) -> range | None:
+    """The frames that are taken one by one, if these are all, or every so many."""
     if node.op not in ("placeholder", "call_function") or time_dim(node) is None:
-        return False
-    return {frame for _, frame, _ in single_frames(node)} == set(range(_count(node)))
-
-
-def _count(node: fx.Node) -> int:
-    dim = time_dim(node)
-    assert dim is not None
-    return int(node.meta["val"].shape[dim])
+        return None
+    places = sorted({frame for _, frame, _ in single_frames(node)})
+    count = node.meta["val"].shape[time_dim(node)]
+    if len(places) < 2:
+        return None
+    taken = range(places[0], count, places[1] - places[0])
+    return taken if list(taken) == places and taken.start < taken.step else None
 
 
 def _roll(program: Program, sources: Sequence[fx.Node]) -> None:
-    count = _count(sources[0])
-    if count < SHORTEST:
+    taken = _taken_apart(sources[0])
+    assert taken is not None
+    if len(taken) < SHORTEST:
         return
     for source in sources:
         select_frames(program.graph, source)
     frames = {source: {frame: node for node, frame, _ in single_frames(source)} for source in sources}
+    if taken.step > 1:
+        frames = {_every(program, source, taken): of_source for source, of_source in frames.items()}
+        frames = {source: {taken.index(n): node for n, node in found.items()} for source, found in frames.items()}
     literals = {name: tensor for name, tensor in program.tensors.items() if name not in program.state}
-    loop = Iterations(frames, count, literals)
+    loop = Iterations(frames, len(taken), literals)
     backward = loop.backward
     if backward:
         backward[0].meta["refused"] = Refused(
-            f"the loop over {count} frames begins at the clip's end, which a stream has not seen",
+            f"the loop over {len(taken)} frames begins at the clip's end, which a stream has not seen",
             "a loop from the first frame to the last",
         )
         return
@@ -90,6 +97,15 @@ def _roll(program: Program, sources: Sequence[fx.Node]) -> None:
     except UnevenError as uneven:
         if loop.carries:
             uneven.node.meta["refused"] = _refusal(uneven)
+
+
+def _every(program: Program, source: fx.Node, taken: range) -> fx.Node:
+    """The frames of a source that a loop takes, as a stream; what no loop reads of it is dropped again."""
+    with program.graph.inserting_after(source):
+        arguments = (source, time_dim(source), taken.start, OPEN_END, taken.step)
+        made = described(program.graph.call_function(torch.ops.aten.slice.Tensor, arguments), path_of(source))
+    annotate(program, made, Choices())
+    return made
 
 
 def _refusal(uneven: UnevenError) -> Refused:
