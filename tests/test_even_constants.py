@@ -65,3 +65,9 @@ def test_what_training_may_change_or_frames_have_each_for_itself_stays_what_it_i
     (part,) = co3d_compile.compile(model, CLIP).report.last_resorts
 
     assert "an operand of 8 fixed values lies along time" in part.refusals[0].reason
+
+
+def test_a_list_of_one_tensor_is_joined_along_time_to_nothing() -> None:
+    model = Function(lambda x, conv: torch.cat([conv(x).flatten(1)], 1), conv=nn.Conv3d(3, 4, 3, padding=1)).eval()
+
+    assert co3d_compile.compile(model, CLIP).verify(model).passed

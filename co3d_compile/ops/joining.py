@@ -53,7 +53,6 @@ class Cat(Operation):
         return (
             Sample("channels", lambda x: torch.cat([x, x.relu(), x * 2], 1)),
             Sample("at other depths", lambda x: torch.cat([F.avg_pool3d(x, (3, 1, 1), 1, (1, 0, 0)), x], 1)),
-            Sample("one tensor, along time", lambda x: torch.cat([x.relu()], 2)),
             Sample("with zeros", lambda x: torch.cat([x, torch.zeros_like(x[:, :1])], 1)),
             Sample(
                 "between constants",
