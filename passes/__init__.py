@@ -18,6 +18,7 @@ from co3d_compile.passes.state.aims import Aims
 from co3d_compile.passes.thinning import thinned_windows
 from co3d_compile.passes.whole_clips.last_resort import settle_time, without_assertions
 from co3d_compile.passes.whole_clips.policies import GatePolicy
+from co3d_compile.passes.whole_clips.repeated_calls import name_repeated_calls
 from co3d_compile.plan.plan import Plan
 from co3d_compile.program.program import Program
 
@@ -58,4 +59,5 @@ def compile_program(
     program = separate_pools(propagate_time(program, choices))
     program = propagate_time(program, choices)
     program = propagate_time(program, replace(choices, every=thinned_windows(program)))
+    program = name_repeated_calls(program)
     return lower(program, start=start, dense=dense, aims=aims or Aims())

@@ -82,10 +82,15 @@ def lower(program: Program, *, start: str, dense: bool, aims: Aims) -> Plan:
         fixed_batch=_fixed_batch(program),
         passes=program.passes,
         own_rules=program.operations.origins(_targets(program)),
-        last_resorts=tuple(
-            LastResort(node.name, node.meta["refusals"]) for node in program.calls if "refusals" in node.meta
-        ),
+        last_resorts=_last_resorts(program),
     )
+
+
+def _last_resorts(program: Program) -> tuple[LastResort, ...]:
+    """What runs on whole windows: those first that something in them is refused for."""
+    parts = [node for node in program.calls if "refusals" in node.meta]
+    parts.sort(key=lambda node: flow_of(node).way is not Way.COLLAPSE)
+    return tuple(LastResort(node.name, node.meta["refusals"]) for node in parts)
 
 
 def _targets(program: Program) -> Iterator[str]:

@@ -20,6 +20,7 @@ from co3d_compile.report.data import Report
 from co3d_compile.report.text import render_report
 from co3d_compile.testing.alive import make_alive, wandering_video
 from co3d_compile.testing.law import check_law, windows_of
+from tests.functions import Function
 from tests.zoo_models import published
 
 CLIP = (1, 3, 8, 6, 6)
@@ -411,3 +412,33 @@ def test_a_call_with_an_effect_on_order_stays_whole() -> None:
     model = Front(tail).eval()
 
     assert co3d_compile.compile(model, CLIP).verify(model).passed
+
+
+def test_a_loop_that_every_window_runs_anew_is_named() -> None:
+    """A longer video may end one frame before its end, or at frame seven: nothing in the clip tells."""
+
+    def all_but_the_last(x: Tensor, conv: nn.Conv2d, cell: nn.GRUCell) -> Tensor:
+        h = x.new_zeros(len(x), 5)
+        for t in range(x.shape[2] - 1):
+            h = cell(conv(x[:, :, t]).mean((2, 3)), h)
+        return h
+
+    model = Function(all_but_the_last, conv=nn.Conv2d(3, 4, 3), cell=nn.GRUCell(4, 5)).eval()
+
+    report = co3d_compile.compile(model, (1, 3, 8, 6, 6)).report
+
+    (part,) = report.last_resorts
+    assert part.path == "conv"
+    assert part.refusals[0].reason == "2 layers are called on 7 frames of each window, by their places in it"
+    assert part.macs == report.totals.clip_macs
+    assert report.totals.share_streamed == 0
+
+
+def test_heads_that_share_their_frames_are_no_loop() -> None:
+    def first_and_last(x: Tensor, conv: nn.Conv2d, other: nn.Conv2d) -> Tensor:
+        ends = torch.cat([x[:, :, 0], x[:, :, -1]], 1)
+        return conv(ends) + other(ends)
+
+    model = Function(first_and_last, conv=nn.Conv2d(6, 4, 3), other=nn.Conv2d(6, 4, 3)).eval()
+
+    assert not co3d_compile.compile(model, (1, 3, 8, 6, 6)).report.last_resorts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -24,6 +25,7 @@ from co3d_compile.plan.plan import (
     PlanNode,
     PlanOutput,
     Value,
+    WeightRef,
 )
 from co3d_compile.report.data import (
     FiringReport,
@@ -92,7 +94,7 @@ def _phase(plan: Plan, firings: Iterable[Firing | Feeding]) -> tuple[FiringRepor
 
 def _last_resort(plan: Plan, part: LastResort) -> LastResortReport:
     node = next(node for node in plan.nodes if node.name == part.node)
-    return LastResortReport(node.path, node.macs, part.refusals)
+    return LastResortReport(node.path, sum(one.macs for one in _windowed(plan, node)), part.refusals)
 
 
 def _input(given: PlanInput) -> InputReport:
@@ -163,8 +165,22 @@ def _leeway(leeway: Leeway) -> LeewayReport:
 
 
 def _windowed_macs(plan: Plan) -> int:
-    names = {part.node for part in plan.last_resorts}
-    return sum(node.clip_macs for node in plan.nodes if node.name in names)
+    parts = {part.node for part in plan.last_resorts}
+    windowed = {one.name: one.clip_macs for node in plan.nodes if node.name in parts for one in _windowed(plan, node)}
+    return sum(windowed.values())
+
+
+def _windowed(plan: Plan, node: PlanNode) -> list[PlanNode]:
+    """What runs on whole windows because of a node: itself, or all layers that are called several times a window."""
+    if node.way is Way.COLLAPSE:
+        return [node]
+    calls = [one for one in plan.nodes if one.macs and not plan.values[one.outputs[0]].has_time]
+    layers = Counter((one.target, _weights(one)) for one in calls)
+    return [one for one in calls if layers[one.target, _weights(one)] > 1]
+
+
+def _weights(node: PlanNode) -> tuple[str, ...]:
+    return tuple(value.name for value in node.arguments.values() if isinstance(value, WeightRef))
 
 
 @dataclass(frozen=True)
