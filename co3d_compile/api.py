@@ -17,8 +17,9 @@ from co3d_compile.capture.capture import capture
 from co3d_compile.capture.clip import Clip, ClipArgument, read_clip
 from co3d_compile.capture.original import Original, require_model
 from co3d_compile.capture.step_rules import StepRule
-from co3d_compile.capture.trials import try_frames
+from co3d_compile.capture.trials import try_batch, try_frames
 from co3d_compile.errors import ApproximationError, InputError
+from co3d_compile.layout import Mark
 from co3d_compile.network import Network
 from co3d_compile.ops.operation import Operation
 from co3d_compile.ops.table import table_with
@@ -114,6 +115,7 @@ def compile(
     if strict:
         _require_exact(plan)
     plan = replace(plan, trials=_trials(model, example, plan))
+    plan = replace(plan, fixed_batch=plan.fixed_batch or _misread_batch(model, example, plan))
     weights = Weights({**program.state, **program.tensors}, trainable=program.trainable, kept=frozenset(program.state))
     return Network(plan, weights, program.operations, passes, recurrences)
 
@@ -202,10 +204,32 @@ def _trials(model: Original, clip: Clip, plan: Plan) -> tuple[FrameTrial, ...]:
     """Of a model that is Python, and so may take frames of other sizes."""
     places = [frame_places(given, plan.values[given.value].layout) for given in plan.inputs]
     found = [place for place in places if place is not None]
-    python = isinstance(model, nn.Module) and not isinstance(model, torch.jit.ScriptModule)
-    if not python or frame_of(plan) is None:
+    if not _is_python(model) or frame_of(plan) is None:
         return ()
     return try_frames(cast(nn.Module, model), clip, found)
+
+
+def _misread_batch(model: Original, clip: Clip, plan: Plan) -> str:
+    """Where a clip of one stream does not tell where the others' places are, what becomes of two; else empty."""
+    layouts = [plan.values[given.value].layout for given in plan.inputs]
+    folded = any(Mark.BATCH in dim and len(dim) > 1 for value in plan.values.values() for dim in value.layout.dims)
+    if not _is_python(model) or plan.dense or not folded or any(one.batch != 1 for one in layouts):
+        return ""
+    places = [one.batch_dim for one in layouts]
+    made = None if None in places else try_batch(cast(nn.Module, model), clip, cast(list[int], places), 2)
+    if made is None:
+        return ""
+    for output, shape in zip(plan.outputs, plan.structure.moving(made), strict=True):
+        layout = plan.values[output.value].layout
+        expected = layout.solid().running_shape(layout.time, 2)
+        if tuple(shape) != expected:
+            path = plan.values[output.value].path or output.value
+            return f"{path}: of two clips the model makes {tuple(shape)}, read from one clip it would be {expected}"
+    return ""
+
+
+def _is_python(model: Original) -> bool:
+    return isinstance(model, nn.Module) and not isinstance(model, torch.jit.ScriptModule)
 
 
 def _require_exact(plan: Plan) -> None:

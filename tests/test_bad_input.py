@@ -475,3 +475,22 @@ def test_an_empty_stream_flushes_to_nothing(network: Network) -> None:
     out = network.stream().flush()
 
     assert all(element is None for element in out)
+
+
+def test_a_batch_whose_place_a_clip_of_one_stream_does_not_tell() -> None:
+    class Folding(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv3d(2, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.conv(x).mean(4)
+            n, c, t, h = y.shape
+            return y.permute(1, 2, 3, 0).reshape(c, t * h * n).exp().reshape(n, c, t, h)
+
+    net = co3d_compile.compile(Folding().eval(), (1, 2, 8, 6, 6))
+
+    assert text_of(StateError, lambda: net.stream(2)) == (
+        "reshape_1: of two clips the model makes (2, 4, 8, 6), read from one clip it would be (1, 4, 8, 12), so the "
+        "batch stays at 1, not 2\n  try: compile with a clip of that batch"
+    )

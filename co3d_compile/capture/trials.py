@@ -1,15 +1,16 @@
-"""The original's cost on frames of other sizes, counted without computing anything."""
+"""The original on frames of other sizes and on other batches, without computing anything."""
 
 from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -31,24 +32,47 @@ def try_frames(model: nn.Module, clip: Clip, places: Sequence[tuple[int, int]]) 
     return tuple(_tried(model, clip, places, *larger) for larger in LARGER)
 
 
+def try_batch(model: nn.Module, clip: Clip, places: Sequence[int], batch: int) -> list[torch.Size] | None:
+    """The shapes of the tensors that the model gives for so many clips; None where it takes no such batch.
+
+    Args:
+        places: for each tensor of the clip, the dimension of the batch.
+    """
+    try:
+        made = _run_without_values(model, clip, [{place: batch} for place in places])
+    except Exception:  # a model may raise whatever it likes on a clip that it was not made for
+        return None
+    return [leaf.shape for leaf in pytree.tree_leaves(made) if isinstance(leaf, Tensor)]
+
+
 def _tried(model: nn.Module, clip: Clip, places: Sequence[tuple[int, int]], taller: int, wider: int) -> FrameTrial:
     first, (height, width) = clip.tensors[0].shape, places[0]
     sizes = first[height] + taller, first[width] + wider
     counter = _Counter()
     try:
-        # what fails here is no one's error, and torch would log it
-        with (
-            hushed("torch._subclasses.fake_tensor", logging.CRITICAL),
-            quiet(),
-            FakeTensorMode(allow_non_fake_inputs=True) as mode,
-        ):
-            tensors = [_resized(tensor, where, sizes) for tensor, where in zip(clip.tensors, places, strict=True)]
-            tried = _without_values(model, mode)
-            with evaluating(tried), counter:
-                tried(*clip.with_tensors(tensors).arguments)
-    except Exception as refusal:  # a model may raise whatever it likes on a clip that it was not made for
+        with counter:
+            _run_without_values(model, clip, [dict(zip(where, sizes, strict=True)) for where in places])
+    except Exception as refusal:  # likewise
         return FrameTrial(*sizes, None, first_line(refusal))
     return FrameTrial(*sizes, counter.macs)
+
+
+def _run_without_values(model: nn.Module, clip: Clip, sizes: Sequence[Mapping[int, int]]) -> Any:
+    """What the model gives for a clip with other sizes, as shapes alone.
+
+    Args:
+        sizes: for each tensor of the clip, by dimension.
+    """
+    # what fails here is no one's error, and torch would log it
+    with (
+        hushed("torch._subclasses.fake_tensor", logging.CRITICAL),
+        quiet(),
+        FakeTensorMode(allow_non_fake_inputs=True) as mode,
+    ):
+        tensors = [_resized(tensor, where) for tensor, where in zip(clip.tensors, sizes, strict=True)]
+        tried = _without_values(model, mode)
+        with evaluating(tried):
+            return tried(*clip.with_tensors(tensors).arguments)
 
 
 def _without_values(model: nn.Module, mode: FakeTensorMode) -> nn.Module:
@@ -57,10 +81,8 @@ def _without_values(model: nn.Module, mode: FakeTensorMode) -> nn.Module:
     return copy.deepcopy(model, {id(weight): mode.from_tensor(weight) for weight in weights})
 
 
-def _resized(tensor: Tensor, places: tuple[int, int], sizes: tuple[int, int]) -> Tensor:
-    shape = list(tensor.shape)
-    for place, size in zip(places, sizes, strict=True):
-        shape[place] = size
+def _resized(tensor: Tensor, sizes: Mapping[int, int]) -> Tensor:
+    shape = [sizes.get(dim, size) for dim, size in enumerate(tensor.shape)]
     return torch.zeros(shape, dtype=tensor.dtype, device=tensor.device)
 
 
