@@ -67,6 +67,7 @@ REWRITTEN = {
     "aten.narrow.default",
     "aten.sub.Tensor",
     "aten.mul.Tensor",
+    "aten.cat.default",
     "aten._unsafe_view.default",
     "aten._assert_tensor_metadata.default",
     "aten.view_as_complex.default",
@@ -208,6 +209,12 @@ def _fill(graph: fx.Graph, node: fx.Node, value: Any) -> None:
     _replace(graph, node, made)
 
 
+def _joined_to_nothing(graph: fx.Graph, node: fx.Node) -> None:
+    tensors = bound_arguments(node)["tensors"]
+    if len(tensors) == 1:
+        _replace(graph, node, tensors[0])
+
+
 def _taken_from_itself(graph: fx.Graph, node: fx.Node) -> None:
     """``x - x`` as a spelling of zeros."""
     given = bound_arguments(node)
@@ -318,6 +325,7 @@ _SPELLINGS: dict[str, Callable[[fx.Graph, fx.Node], None]] = {
     "unflatten": partial(_to_its_sizes, aten.reshape.default),
     "expand_as": partial(_to_its_sizes, aten.expand.default),
     "narrow": _narrowed,
+    "cat": _joined_to_nothing,
     "sub": _taken_from_itself,
     "mul": _multiplied,
     "_unsafe_view": _reshaped,

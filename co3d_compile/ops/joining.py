@@ -24,8 +24,6 @@ class Cat(Operation):
     def flow(self, call: Call) -> Flow:
         operands: list[Facts] = list(call["tensors"])
         dim = canonical_dim(call["dim"], len(call.shapes[0]))
-        if len(operands) == 1:
-            return alone(operands[0].layout)
         marks = {factor for facts in operands for factor in facts.layout.dims[dim] if isinstance(factor, Mark)}
         if marks == {Mark.TIME}:
             return _over_time(call, operands, dim)
@@ -41,8 +39,6 @@ class Cat(Operation):
         dim = canonical_dim(arguments["dim"], block.layouts[0].rank)
         shape = block.layouts[0].running_shape(block.elements, block.batch)
         parts = arguments["tensors"]
-        if len(parts) == 1:
-            return parts[0]
         if block.layouts[0].dims[dim] == (Mark.TIME,):
             parts = [_stream_or_constant(parts, block.tensors, dim).expand(shape)]
         else:
