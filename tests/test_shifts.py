@@ -109,6 +109,9 @@ def first_of_channels_repeated(x: Tensor) -> Tensor:
 
 
 SPELLINGS: dict[str, Callable[[Tensor], Tensor]] = {
+    "behind what is less itself": lambda x: torch.cat([(x - x)[:, :, :1], x[:, :, :-1]], 2),
+    "behind a frame less itself": lambda x: torch.cat([x[:, :, :1] - x[:, :, :1], x[:, :, :-1]], 2),
+    "before no multiple of a frame": lambda x: torch.cat([x[:, :, 1:], x[:, :, :1] * 0], 2),
     "assigned to zeros": assigned,
     "assigned to a copy": assigned_to_a_copy,
     "assigned in folded frames": assigned_in_folded_frames,
