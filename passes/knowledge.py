@@ -9,6 +9,7 @@ from torch import Tensor, fx
 
 from co3d_compile.ops.constants import single_value
 from co3d_compile.ops.operation import overload
+from co3d_compile.program.interpret import is_by_chance
 from co3d_compile.program.program import Program, bound_arguments, facts_of, target_name, with_nodes_replaced
 
 LIMIT = 1 << 16
@@ -42,7 +43,7 @@ def known_result(node: fx.Node) -> Tensor | None:
     target, value = node.target, node.meta["val"]
     if not isinstance(target, torch._ops.OpOverload) or not isinstance(value, Tensor):
         return None
-    if torch.Tag.nondeterministic_seeded in target.tags or target_name(node).startswith("aten.empty"):
+    if is_by_chance(node):
         return None
     if any(facts_of(operand).known is None for operand in node.all_input_nodes):
         return None

@@ -39,6 +39,7 @@ from co3d_compile.program.program import (
     flow_of,
     is_getitem,
     item_of,
+    nodes_behind,
     path_of,
     target_name,
     with_nodes_replaced,
@@ -223,14 +224,8 @@ def _carried(output: fx.Node) -> tuple[str, ...]:
 
 def _behind(output: fx.Node) -> list[fx.Node]:
     """All that goes into a node, in order, and the node itself."""
-    seen: set[fx.Node] = set()
-    pending = [output]
-    while pending:
-        node = pending.pop()
-        if node not in seen:
-            seen.add(node)
-            pending.extend(node.all_input_nodes)
-    return [node for node in output.graph.nodes if node in seen]
+    inside = set(nodes_behind(output))
+    return [node for node in output.graph.nodes if node in inside]
 
 
 def _is_way(node: fx.Node, *ways: Way) -> bool:

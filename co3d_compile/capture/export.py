@@ -22,9 +22,10 @@ from torch.utils import _pytree as pytree
 from co3d_compile.capture.branching import branching_error, is_branching
 from co3d_compile.capture.clip import Clip
 from co3d_compile.capture.vocabulary import is_known
-from co3d_compile.capture.writes import hidden_views, weights_behind_outputs, without_writes
+from co3d_compile.capture.writes import hidden_views, without_writes
 from co3d_compile.errors import CaptureError, first_line
 from co3d_compile.ops.table import OperationTable
+from co3d_compile.program.program import nodes_behind, output_node
 from co3d_compile.structure import Structure, require_known, structure_of
 
 
@@ -220,7 +221,8 @@ def _with_named_weights(exported: ExportedProgram, graph: fx.Graph) -> Captured:
 
 def _require_no_memory(graph: fx.Graph, written: Collection[str]) -> None:
     """What is written to and no output is made of, such as a count of calls, tells nothing of the answer."""
-    names = sorted(weights_behind_outputs(graph).intersection(written))
+    read = {str(node.target) for node in nodes_behind(output_node(graph)) if node.op == "get_attr"}
+    names = sorted(read.intersection(written))
     if names:
         raise CaptureError(
             f"{', '.join(names)}: the model writes to its own buffers in forward, so its answer depends on what it saw "

@@ -50,18 +50,6 @@ def hidden_views(graph: fx.Graph) -> set[str]:
     return hiding
 
 
-def weights_behind_outputs(graph: fx.Graph) -> set[str]:
-    """The names of the attributes that the graph's outputs are made of."""
-    behind: set[fx.Node] = set()
-    left = [next(iter(reversed(graph.nodes)))]
-    while left:
-        node = left.pop()
-        if node not in behind:
-            behind.add(node)
-            left.extend(node.all_input_nodes)
-    return {str(node.target) for node in behind if node.op == "get_attr"}
-
-
 def _declares(operator: torch._ops.OpOverload) -> bool:
     """That what it gives may lie in the memory of what it takes."""
     return any(one.alias_info is not None for one in operator._schema.returns)

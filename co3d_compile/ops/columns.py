@@ -21,10 +21,9 @@ class Columns(Operation):
     def flow(self, call: Call) -> Flow:
         layout: Layout = call["self"].layout
         shape, taps = call.shapes[0], prod(per_spatial(call["kernel_size"], 2))
-        if call.target == "aten.im2col.default":
-            _require_unmarked(layout.dims[-2:])
-            return alone(layout.with_dims([*layout.dims[:-3], (*layout.dims[-3], taps), (shape[-1],)]))
         _require_unmarked(layout.dims[-2:])
+        if call.target == "aten.im2col.default":
+            return alone(layout.with_dims([*layout.dims[:-3], (*layout.dims[-3], taps), (shape[-1],)]))
         return alone(layout.with_dims([*layout.dims[:-2], *((size,) for size in shape[-3:])]))
 
     def samples(self) -> tuple[Sample, ...]:

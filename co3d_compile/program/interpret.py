@@ -76,7 +76,7 @@ def _made(node: fx.Node, tensors: Mapping[str, Tensor], changing: Collection[str
         tensor = tensors[str(node.target)]
         return None if str(node.target) in changing or tensor.is_meta else tensor
     value = node.meta["val"]
-    if node.op != "call_function" or _is_by_chance(node) or (isinstance(value, Tensor) and value.numel() > LIMIT):
+    if node.op != "call_function" or is_by_chance(node) or (isinstance(value, Tensor) and value.numel() > LIMIT):
         return None
     if any(constant_value(one, tensors, changing, values) is None for one in node.all_input_nodes):
         return None
@@ -86,7 +86,8 @@ def _made(node: fx.Node, tensors: Mapping[str, Tensor], changing: Collection[str
         return node.target(*args, **kwargs)  # type: ignore[operator]
 
 
-def _is_by_chance(node: fx.Node) -> bool:
+def is_by_chance(node: fx.Node) -> bool:
+    """The call gives another result each time."""
     if not isinstance(node.target, torch._ops.OpOverload):
         return False
     return torch.Tag.nondeterministic_seeded in node.target.tags or str(node.target).startswith("aten.empty")

@@ -75,6 +75,11 @@ class Program:
         """What the model returns, but for what does not follow from the video."""
         return [node for node in self.returned if _follows_from_an_input(node)]
 
+    def macs(self, node: fx.Node) -> int:
+        """Multiply-accumulates of one of its elements."""
+        rule = self.operations.rule_for(target_name(node))
+        return 0 if rule is None else rule.macs(call_of(node), flow_of(node))
+
     @property
     def returned(self) -> list[fx.Node]:
         """All that the model returns."""
@@ -86,15 +91,18 @@ def output_node(graph: fx.Graph) -> fx.Node:
     return last
 
 
-def _follows_from_an_input(node: fx.Node) -> bool:
+def nodes_behind(node: fx.Node) -> Iterator[fx.Node]:
+    """A node and all that goes into it, each once."""
     seen, pending = {node}, [node]
     while pending:
         one = pending.pop()
-        if one.op == "placeholder":
-            return True
+        yield one
         pending += [read for read in one.all_input_nodes if read not in seen]
         seen.update(pending)
-    return False
+
+
+def _follows_from_an_input(node: fx.Node) -> bool:
+    return any(one.op == "placeholder" for one in nodes_behind(node))
 
 
 def is_getitem(node: fx.Node) -> bool:

@@ -62,14 +62,11 @@ class Line:
         copies = [frame for frame in self.head if isinstance(frame, Copy)]
         if self.stretch or len(copies) < 2 or len(copies) < len(self.head) or len({one.source for one in copies}) > 1:
             return None
-        first, second, last = copies[0].place, copies[1].place, copies[-1].place
-        if (
-            first < 0
-            or second <= first
-            or [one.place for one in copies] != list(range(first, last + 1, second - first))
-        ):
+        taken = [one.place for one in copies]
+        if taken[0] < 0 or taken[1] <= taken[0]:
             return None
-        return copies[0].source, range(first, last + 1, second - first)
+        places = range(taken[0], taken[-1] + 1, taken[1] - taken[0])
+        return (copies[0].source, places) if taken == list(places) else None
 
     def part(self, start: int, stop: int | None) -> Line | None:
         """``[start:stop]``, where numbers count as the user wrote them; None where that has no meaning as a line."""

@@ -10,7 +10,6 @@ from torch import fx
 
 from co3d_compile.ops.bodies import body_of, target_in_body
 from co3d_compile.ops.operation import Refused
-from co3d_compile.ops.table import OperationTable
 from co3d_compile.passes.loops.positions import misplaced
 from co3d_compile.passes.propagation import Choices, Gate, annotate_time, raise_refused, refusal_of
 from co3d_compile.passes.whole_clips.cumulative import carry_gates, carry_region
@@ -29,9 +28,7 @@ from co3d_compile.passes.whole_clips.standing_still import norms_time_alone
 from co3d_compile.plan.operators import may_be_in_body
 from co3d_compile.program.program import (
     Program,
-    call_of,
     facts_of,
-    flow_of,
     is_getitem,
     output_node,
     path_of,
@@ -71,7 +68,7 @@ def window_tails(program: Program, refused: Mapping[fx.Node, Refused]) -> Progra
     """
     behind = _tail(program, refused)
     tail = _with_joins(program, behind)
-    if not _multiplies((node for node in program.calls if node not in tail), program.operations):
+    if not _multiplies((node for node in program.calls if node not in tail), program):
         raise_refused(refused, NOTHING_LEFT)
     _require_fixed_outputs(program, tail, refused)
     _require_pure(program, tail, refused)
@@ -158,7 +155,7 @@ def _with_joins(program: Program, tail: dict[fx.Node, None]) -> dict[fx.Node, No
     inside = set(tail)
     for join in gated_joins(program, tail):
         after = _tail(program, {join}).keys() - inside
-        if not after.intersection(program.output_nodes) and not _multiplies(after, program.operations):
+        if not after.intersection(program.output_nodes) and not _multiplies(after, program):
             inside |= after
     return {node: None for node in program.graph.nodes if node in inside}
 
@@ -168,13 +165,8 @@ def _is_first(node: fx.Node, behind: Collection[fx.Node]) -> bool:
     return not any(read in behind for read in node.all_input_nodes)
 
 
-def _multiplies(nodes: Iterable[fx.Node], operations: OperationTable) -> bool:
-    return any(_macs(node, operations) for node in nodes if facts_of(node).streams)
-
-
-def _macs(node: fx.Node, operations: OperationTable) -> int:
-    rule = operations.rule_for(target_name(node))
-    return 0 if rule is None else rule.macs(call_of(node), flow_of(node))
+def _multiplies(nodes: Iterable[fx.Node], program: Program) -> bool:
+    return any(program.macs(node) for node in nodes if facts_of(node).streams)
 
 
 def _require_fixed_outputs(program: Program, tail: Collection[fx.Node], refused: Mapping[fx.Node, Refused]) -> None:

@@ -15,7 +15,6 @@ from co3d_compile.passes.propagation import refusal_of
 from co3d_compile.program.program import (
     Program,
     bound_arguments,
-    call_of,
     facts_of,
     flow_of,
     is_getitem,
@@ -34,7 +33,7 @@ def name_repeated_calls(program: Program) -> Program:
     places = _places(program)
     layers: dict[Layer, list[fx.Node]] = defaultdict(list)
     for node in program.calls:
-        if places[node] and _macs(program, node):
+        if places[node] and program.macs(node):
             weights = tuple(str(read.target) for read in node.all_input_nodes if read.op == "get_attr")
             layers[target_name(node), weights].append(node)
     repeated = [calls for (_, weights), calls in layers.items() if weights and len({places[one] for one in calls}) > 1]
@@ -67,8 +66,3 @@ def _places(program: Program) -> dict[fx.Node, frozenset[object]]:
             continue
         found[node] = frozenset[object]().union(*(found[read] for read in node.all_input_nodes))
     return found
-
-
-def _macs(program: Program, node: fx.Node) -> int:
-    rule = program.operations.rule_for(target_name(node))
-    return 0 if rule is None else rule.macs(call_of(node), flow_of(node))
